@@ -64,7 +64,7 @@ class Candidate:
     """Sample index within its request."""
     parents: tuple[str, ...] = ()
     """Ids of the candidates that it was made from."""
-    scores: Mapping[str, float] = field(default=_EMPTY)
+    scores: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
     """By the name of the node that gave them; higher is better."""
     critique: str | None = None
     verdict: bool | None = None
@@ -91,7 +91,7 @@ class State:
     """In order of preference where a node has ranked them, else in order of creation."""
     tests: tuple[str, ...] = ()
     """Unit tests in plain language."""
-    measures: Mapping[str, float] = field(default=_EMPTY)
+    measures: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
     """Numbers that conditions (`when`, `until`) can read, such as `agreement`."""
     notes: tuple[Note, ...] = ()
 

@@ -1,0 +1,69 @@
+"""LaTeX answers: the last `\\boxed{}` of a reply, and a cheap normal form by which like answers count as one."""
+
+from __future__ import annotations
+
+import re
+
+from nodes.numerals import bare_number
+
+__all__ = ["last_boxed", "normal_latex"]
+
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*")
+_DROPPED = re.compile(r"\\(?:left|right|!|,|;|:|quad|qquad|displaystyle|limits)(?![A-Za-z])|\\ |~")
+_WRAPPED = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
+_DEGREES = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)|°")
+_SHORT_FRACTION = re.compile(r"\\frac\s*(?:\{([^{}]*)\}|(\w))\s*(?:\{([^{}]*)\}|(\w))")
+_SHORT_ROOT = re.compile(r"\\sqrt\s*(\w)")
+_ASSIGNED = re.compile(r"^\\?[A-Za-z](?:\([A-Za-z]\))?\s*=\s*(?=[^=]+$)")
+_INTEGERS = re.compile(r"^(-?)\\frac\{(-?\d+)\}\{(\d+)\}$")
+_PLACEHOLDER = re.compile(r"^[_\s.?]*$")
+_BLANK = re.compile(r"\s+")
+
+
+def last_boxed(text: str) -> str | None:
+    """Return what stands in the last `\\boxed{}` or `\\fbox{}`, braces balanced, None where there is none."""
+    start = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
+    while start >= 0:
+        if (content := _box_at(text, start)) is not None:
+            return content
+        start = max(text.rfind("\\boxed", 0, start), text.rfind("\\fbox", 0, start))
+    return None
+
+
+def _box_at(text: str, start: int) -> str | None:
+    match = _BOX.match(text, start)
+    if match is None or match.end() >= len(text):
+        return None
+    begin = match.end()
+    if text[begin] != "{":
+        return text[begin:].split()[0].split("$")[0].rstrip(".") or None
+    depth = 0
+    for place in range(begin, len(text)):
+        if text[place] == "{" and text[place - 1] != "\\":
+            depth += 1
+        elif text[place] == "}" and text[place - 1] != "\\":
+            depth -= 1
+            if depth == 0:
+                return text[begin + 1 : place]
+    return None
+
+
+def normal_latex(answer: str) -> str:
+    """Bring an answer to a normal form: spacing, delimiters, `\\dfrac` and units of layout gone, numbers as numbers."""
+    answer = answer.strip().strip("$").strip()
+    for opening, closing in (("\\(", "\\)"), ("\\[", "\\]")):
+        if answer.startswith(opening) and answer.endswith(closing):
+            answer = answer[2:-2]
+    if _PLACEHOLDER.match(answer):
+        return ""
+    if (number := bare_number(answer)) is not None:
+        return number
+    answer = _DROPPED.sub("", answer.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\\$", ""))
+    answer = _DEGREES.sub("", _WRAPPED.sub(r"\1", answer)).replace("\\%", "").replace("%", "")
+    answer = _SHORT_FRACTION.sub(lambda m: f"\\frac{{{m[1] or m[2] or ''}}}{{{m[3] or m[4] or ''}}}", answer)
+    answer = _SHORT_ROOT.sub(r"\\sqrt{\1}", answer)
+    answer = _BLANK.sub("", _ASSIGNED.sub("", answer.strip())).rstrip(".")
+    if (ratio := _INTEGERS.match(answer)) is not None:
+        negative = (ratio[1] == "-") != ratio[2].startswith("-")
+        return bare_number(f"{'-' if negative else ''}{ratio[2].lstrip('-')}/{ratio[3]}") or answer
+    return bare_number(answer) or answer

@@ -1,0 +1,56 @@
+"""The process that `nodes.symbolic` asks: one JSON line with two answers in, one line `true`, `false` or `null` out.
+
+It is run by path and imports nothing of this project. The watchdog is faulthandler's: a thread in C that ends the
+process even while sympy holds the interpreter in one long multiplication.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import logging
+import os
+import sys
+
+_MEMORY = 4 << 30
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    _limit_memory()
+    logging.disable(logging.CRITICAL)
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+
+    configs = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
+    with open(os.devnull, "w") as nowhere:
+        for line in sys.stdin:
+            asked = json.loads(line)
+            faulthandler.dump_traceback_later(asked["timeout_s"], exit=True, file=nowhere)
+            try:
+                gold, answer = (
+                    parse(_boxed(asked[side]), extraction_config=configs, parsing_timeout=None) for side in ("a", "b")
+                )
+                verdict = bool(gold and answer and verify(gold, answer, timeout_seconds=None))
+            except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError):
+                verdict = None  # what sympy cannot read is undecided, and the caller says so
+            finally:
+                faulthandler.cancel_dump_traceback_later()
+            sys.stdout.write(json.dumps(verdict) + "\n")
+            sys.stdout.flush()
+
+
+def _boxed(answer: str) -> str:
+    return f"$\\boxed{{{answer.strip('$')}}}$"
+
+
+def _limit_memory() -> None:
+    try:
+        import resource
+    except ImportError:
+        return  # not on Windows; the watchdog still ends the process
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY if hard < 0 else min(_MEMORY, hard), hard))
+
+
+if __name__ == "__main__":
+    main()
