@@ -243,6 +243,8 @@ class Technique(BaseModel):
     """What no longer holds after the node (new candidates carry no critiques)."""
     requires: ClassVar[frozenset[Capability]] = frozenset()
     """What every model of the node must be able to do."""
+    measures: ClassVar[frozenset[str]] = frozenset()
+    """The names of the measures that the node sets, for conditions to read."""
 
     def models(self) -> tuple[str, ...]:
         """Name the models that the node will ask, in order, each once."""
