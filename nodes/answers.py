@@ -17,6 +17,8 @@ from nodes.numerals import first_number, last_number, number_value, only_number
 __all__ = ["equivalent", "extract"]
 
 _JSON_FIELD = re.compile(r'"(?:final[_ ]?)?answer"\s*:\s*(?:"((?:[^"\\]|\\.)*)"|([^",{}\[\]\n]+))', re.IGNORECASE)
+_JSON_OPENING = re.compile(r"\s*(?:`{3}\w*\s*)?\{\s*\"")
+_FORMULA = re.compile(r"\d\D*=\D*\d")
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
 _MARKER = re.compile(
     r"answers?(?:\s+(?:to|of|for)\s[^.:\n]{0,80}?)?[\"'*_\s]*(?:is|are|was|would be|should be|=|:)"
@@ -37,9 +39,12 @@ _TEXT_COMMAND = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\s*\{")
 def extract(text: str, kind: AnswerKind) -> str | None:
     """Take the answer out of a reply and give its normal form, or None where the reply states none.
 
-    An answer is looked for in this order: the `"answer"` field of a JSON object, the last `\\boxed{}`, the last
-    `#### x`, the last `Answer: x` or "the answer is x". `numeric` falls back on the last number of the text, `choice`
-    on a letter that stands alone or in brackets; `exact` and `text` take the whole reply, `boxed` only a box.
+    An answer is looked for in this order: the first `"answer"` field of JSON, the last `\\boxed{}`, the last `#### x`,
+    the last `Answer: x` or "the answer is x". `numeric` falls back on the last number of the text, `choice` on a letter
+    that stands in front or in brackets; `exact` and `text` take the whole reply, `boxed` only a box.
+
+    A reply that is JSON is taken at its word: without a readable field, or with a formula in place of a number, it
+    states no answer. (So are the published figures of recorded GSM8K replies made, and ours agree with them.)
     """
     if kind == "exact":
         return text.strip() or None
@@ -81,7 +86,9 @@ def equivalent(a: str, b: str, kind: AnswerKind) -> bool:
 def _numeric(text: str) -> str | None:
     field = _json_field(text)
     if field is not None:
-        return _number_in(field)
+        return None if _FORMULA.search(field) else first_number(field)
+    if _JSON_OPENING.match(text):
+        return None
     box = last_boxed(text)
     if box is not None and (number := _number_in(normal_latex(box))) is not None:
         return number
@@ -103,12 +110,11 @@ def _choice(text: str) -> str | None:
     if field is not None:
         return _letter(field)
     box = last_boxed(text)
-    if box is not None and (letter := _letter(_TEXT_COMMAND.sub("{", box))) is not None:
+    if box is not None and (letter := _letter(box)) is not None:
         return letter
     for segment in _stated(text):
-        match = _LETTER.match(segment) or _SMALL_LETTER.match(segment)
-        if match:
-            return match[1].upper()
+        if (letter := _letter(segment)) is not None:
+            return letter
     if (match := _LEADING_LETTER.match(text)) is not None and (len(text.strip()) < 4 or match[1].isupper()):
         return match[1].upper()
     bracketed = _LAST_BRACKETED.findall(text)
@@ -116,6 +122,8 @@ def _choice(text: str) -> str | None:
 
 
 def _letter(text: str) -> str | None:
+    if "\\" in text:
+        text = _TEXT_COMMAND.sub("{", text)
     match = _LETTER.match(text) or _SMALL_LETTER.match(text)
     return match[1].upper() if match else None
 
@@ -149,13 +157,13 @@ def _auto(text: str) -> str | None:
 
 
 def _json_field(text: str) -> str | None:
-    """Return the last `"answer"` field, None where there is none or it was left empty."""
-    if '"' not in text or (matches := _JSON_FIELD.findall(text)) == []:
+    """Return the first `"answer"` field as text, None where there is none."""
+    match = _JSON_FIELD.search(text) if '"' in text else None
+    if match is None:
         return None
-    quoted, bare = matches[-1]
-    if not quoted:
-        return str(bare).strip()
-    return re.sub(r"\\([\"\\/])", r"\1", quoted)
+    if match[1] is None:
+        return match[2].strip()
+    return re.sub(r"\\([\"\\/])", r"\1", match[1])
 
 
 def _stated(text: str) -> Iterator[str]:
