@@ -1,0 +1,237 @@
+"""The store of runs, architectures and item results; idempotent, so that a repeated chunk changes nothing."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal
+
+from db.errors import ConfigError, did_you_mean
+from db.writer import Row
+
+if TYPE_CHECKING:
+    from db.database import Database
+
+__all__ = ["ItemRecord", "ItemStatus", "RunKind", "RunRecord", "RunStatus", "RunStore", "new_run_id"]
+
+RunKind = Literal["batch", "evaluate", "run", "search"]
+RunStatus = Literal["done", "failed", "over_budget", "running", "stopped"]
+ItemStatus = Literal["failed", "ok"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """One evaluation, search, batch or single question."""
+
+    id: str
+    kind: RunKind
+    status: RunStatus
+    name: str
+    architecture_id: str | None = None
+    task: str | None = None
+    config: str = "{}"
+    """JSON: what is needed to resume the run."""
+    totals: str | None = None
+    """JSON: what the run came to, once it has ended."""
+    started_at: datetime
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemRecord:
+    """What one architecture made of one item; used counts every sample, paid only those bought for this item."""
+
+    run_id: str
+    architecture_id: str
+    item_id: str
+    status: ItemStatus = "ok"
+    answer: str | None = None
+    output: str | None = None
+    score: float | None = None
+    correct: bool | None = None
+    calls_used: int = 0
+    calls_paid: int = 0
+    prompt_tokens_used: int = 0
+    completion_tokens_used: int = 0
+    prompt_tokens_paid: int = 0
+    completion_tokens_paid: int = 0
+    cost_used: Decimal | None = None
+    """Dollars; None where a price is unknown."""
+    cost_paid: Decimal | None = None
+    latency_s: float = 0.0
+    error_class: str | None = None
+    error_message: str | None = None
+    trace: str = "{}"
+    """JSON: the state after every node."""
+    created_at: datetime
+
+
+_ITEM = tuple(field.name for field in fields(ItemRecord))
+_RUN = tuple(field.name for field in fields(RunRecord))
+_ITEM_KEY = ("run_id", "architecture_id", "item_id")
+_PUT_ITEM = (
+    f"INSERT INTO item_result ({', '.join(_ITEM)}) VALUES ({', '.join('?' * len(_ITEM))}) "
+    f"ON CONFLICT ({', '.join(_ITEM_KEY)}) DO UPDATE SET "
+    + ", ".join(f"{name} = excluded.{name}" for name in _ITEM if name not in _ITEM_KEY)
+)
+_CREATE_RUN = f"INSERT INTO run ({', '.join(_RUN)}) VALUES ({', '.join('?' * len(_RUN))}) ON CONFLICT (id) DO NOTHING"
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def new_run_id(now: datetime | None = None) -> str:
+    """Return a short id such as `r-20261121-ab12cd` that sorts by the time of its making (to a tenth of a second)."""
+    moment = (now or datetime.now(UTC)).astimezone(UTC)
+    tenths = int((moment.hour * 3600 + moment.minute * 60 + moment.second) * 10 + moment.microsecond // 100_000)
+    clock = "".join(_ALPHABET[(tenths >> shift) & 31] for shift in (15, 10, 5, 0))
+    chance = "".join(secrets.choice(_ALPHABET) for _ in range(2))
+    return f"r-{moment:%Y%m%d}-{clock}{chance}"
+
+
+class RunStore:
+    """Runs and their item results; synchronous and quick, save `save_items`, which shares the group commit."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._put_item = database.sql(_PUT_ITEM)
+
+    def create(
+        self,
+        *,
+        kind: RunKind,
+        name: str,
+        architecture_id: str | None = None,
+        task: str | None = None,
+        config: str = "{}",
+        run_id: str | None = None,
+    ) -> RunRecord:
+        """Begin a run; with `run_id` an existing run of that id is returned instead (a chunk that starts twice)."""
+        while True:
+            record = RunRecord(
+                id=run_id or new_run_id(),
+                kind=kind,
+                status="running",
+                name=name,
+                architecture_id=architecture_id,
+                task=task,
+                config=config,
+                started_at=datetime.now(UTC),
+            )
+            if self._write(_CREATE_RUN, [_values(record)]) == 1:
+                return record
+            if run_id is not None:
+                return self.get(run_id)
+
+    def finish(self, run_id: str, status: RunStatus, *, totals: str | None = None) -> RunRecord:
+        """Set a run's status and, unless it is `running` again, the moment of its end; `totals` None keeps the old."""
+        ended = None if status == "running" else _moment(datetime.now(UTC))
+        self._write(
+            "UPDATE run SET status = ?, ended_at = ?, totals = COALESCE(?, totals) WHERE id = ?",
+            [(status, ended, totals, run_id)],
+        )
+        return self.get(run_id)
+
+    def get(self, run_id: str) -> RunRecord:
+        """Return a run; raises `ConfigError` with the nearest id where there is none."""
+        rows = self._read(f"SELECT {', '.join(_RUN)} FROM run WHERE id = ?", (run_id,))
+        if not rows:
+            near = did_you_mean(run_id, (record.id for record in self.list(limit=200)))
+            raise ConfigError(f"There is no run '{run_id}' in {self._database.url_without_password}.{near}")
+        return _run(rows[0])
+
+    def list(self, *, limit: int = 20, kind: RunKind | None = None) -> list[RunRecord]:
+        """Return the newest runs, newest first."""
+        where, parameters = ("WHERE kind = ? ", (kind, limit)) if kind else ("", (limit,))
+        sql = f"SELECT {', '.join(_RUN)} FROM run {where}ORDER BY started_at DESC, id DESC LIMIT ?"
+        return [_run(row) for row in self._read(sql, parameters)]
+
+    def save_architecture(self, architecture_id: str, *, name: str, canonical: str) -> None:
+        """Store an architecture under its hash; a second time changes nothing."""
+        self._write(
+            "INSERT INTO architecture (id, name, canonical, created_at) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+            [(architecture_id, name, canonical, _moment(datetime.now(UTC)))],
+        )
+
+    def architecture(self, architecture_id: str) -> str | None:
+        """Return the canonical JSON of a stored architecture, or None."""
+        rows = self._read("SELECT canonical FROM architecture WHERE id = ?", (architecture_id,))
+        return str(rows[0][0]) if rows else None
+
+    def put_items(self, items: Iterable[ItemRecord]) -> None:
+        """Store item results in one transaction; a repeated item replaces its earlier result."""
+        rows = [_values(item) for item in items]
+        if rows:
+            self._write(_PUT_ITEM, rows)
+
+    async def save_items(self, items: Sequence[ItemRecord]) -> None:
+        """Do as `put_items` through the writer thread: the event loop stays free and the commit is shared."""
+        await self._database.writer.write(self._put_item, [_values(item) for item in items])
+
+    def items(self, run_id: str, architecture_id: str | None = None) -> list[ItemRecord]:
+        """Return a run's item results in the order of their ids."""
+        where, parameters = _of(run_id, architecture_id)
+        sql = f"SELECT {', '.join(_ITEM)} FROM item_result WHERE {where} ORDER BY architecture_id, item_id"
+        return [_item(row) for row in self._read(sql, parameters)]
+
+    def done_item_ids(
+        self, run_id: str, architecture_id: str | None = None, *, include_failed: bool = True
+    ) -> frozenset[str]:
+        """Return the ids of the items that need not be done again."""
+        where, parameters = _of(run_id, architecture_id)
+        if not include_failed:
+            where, parameters = f"{where} AND status = ?", (*parameters, "ok")
+        return frozenset(row[0] for row in self._read(f"SELECT item_id FROM item_result WHERE {where}", parameters))
+
+    def _read(self, sql: str, parameters: Row) -> Sequence[Sequence[Any]]:
+        with self._database.engine.connect() as connection:
+            return connection.exec_driver_sql(self._database.sql(sql), parameters).fetchall()
+
+    def _write(self, sql: str, rows: Sequence[Row]) -> int:
+        with self._database.engine.begin() as connection:
+            return connection.exec_driver_sql(self._database.sql(sql), list(rows)).rowcount
+
+
+def _of(run_id: str, architecture_id: str | None) -> tuple[str, Row]:
+    if architecture_id is None:
+        return "run_id = ?", (run_id,)
+    return "run_id = ? AND architecture_id = ?", (run_id, architecture_id)
+
+
+def _values(record: RunRecord | ItemRecord) -> Row:
+    return tuple(_value(value) for value in asdict(record).values())
+
+
+def _value(value: object) -> object:
+    if isinstance(value, str):
+        # PostgreSQL has no NUL in text, and a byte-level model can write one.
+        return value.replace("\x00", "\ufffd")
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    return _moment(value) if isinstance(value, datetime) else value
+
+
+def _moment(value: datetime) -> str:
+    if value.tzinfo is None:
+        raise ValueError(f"the moment {value.isoformat()} has no time zone")
+    return value.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _run(row: Sequence[Any]) -> RunRecord:
+    values = dict(zip(_RUN, row, strict=True))
+    values["started_at"] = datetime.fromisoformat(values["started_at"])
+    if values["ended_at"] is not None:
+        values["ended_at"] = datetime.fromisoformat(values["ended_at"])
+    return RunRecord(**values)
+
+
+def _item(row: Sequence[Any]) -> ItemRecord:
+    values = dict(zip(_ITEM, row, strict=True))
+    values["created_at"] = datetime.fromisoformat(values["created_at"])
+    for name in ("cost_used", "cost_paid"):
+        if values[name] is not None:
+            values[name] = Decimal(values[name])
+    if values["correct"] is not None:
+        values["correct"] = bool(values["correct"])
+    return ItemRecord(**values)

@@ -1,0 +1,115 @@
+"""The tables, as SQLModel classes; rows stay inside `db/`, what crosses the border are the frozen records beside each store.
+
+Money is exact decimal text and time is ISO 8601 text in UTC, so that SQLite and PostgreSQL hold the same values.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import Dialect, String, Text
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Field, MetaData, SQLModel
+
+__all__ = ["ArchitectureRow", "CallRow", "ItemResultRow", "RunRow", "UtcText", "metadata"]
+
+
+class UtcText(TypeDecorator[datetime]):
+    """An aware moment, stored as ISO 8601 text in UTC with microseconds, which sorts as it reads."""
+
+    impl = String(32)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
+        """Write a moment; raises `ValueError` for one without a time zone."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"the moment {value.isoformat()} has no time zone")
+        return value.astimezone(UTC).isoformat(timespec="microseconds")
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> datetime | None:
+        """Read a moment."""
+        return None if value is None else datetime.fromisoformat(value)
+
+
+class CallRow(SQLModel, table=True):
+    """One paid sample of one model: what was asked, what came, what it cost, and who paid."""
+
+    __tablename__ = "call"
+
+    key: str = Field(primary_key=True, max_length=64)
+    identity: str
+    alias: str
+    node: str
+    item_id: str
+    run_id: str = Field(index=True)
+    sample_index: int
+    request: str = Field(sa_type=Text)
+    response: str = Field(sa_type=Text)
+    prompt_tokens: int
+    completion_tokens: int
+    cached_prompt_tokens: int
+    tokens_estimated: bool
+    cost: str | None = None
+    latency_s: float
+    created_at: datetime = Field(sa_type=UtcText, index=True)
+
+
+class ArchitectureRow(SQLModel, table=True):
+    """An architecture, named by the hash of its canonical JSON."""
+
+    __tablename__ = "architecture"
+
+    id: str = Field(primary_key=True, max_length=64)
+    name: str
+    canonical: str = Field(sa_type=Text)
+    created_at: datetime = Field(sa_type=UtcText)
+
+
+class RunRow(SQLModel, table=True):
+    """One evaluation, search or batch."""
+
+    __tablename__ = "run"
+
+    id: str = Field(primary_key=True, max_length=32)
+    kind: str
+    status: str
+    name: str
+    architecture_id: str | None = None
+    task: str | None = None
+    config: str = Field(sa_type=Text)
+    totals: str | None = Field(default=None, sa_type=Text)
+    started_at: datetime = Field(sa_type=UtcText, index=True)
+    ended_at: datetime | None = Field(default=None, sa_type=UtcText)
+
+
+class ItemResultRow(SQLModel, table=True):
+    """What one architecture made of one item in one run, with its full trace."""
+
+    __tablename__ = "item_result"
+
+    run_id: str = Field(primary_key=True, max_length=32, foreign_key="run.id")
+    architecture_id: str = Field(primary_key=True, max_length=64)
+    item_id: str = Field(primary_key=True)
+    status: str
+    answer: str | None = Field(default=None, sa_type=Text)
+    output: str | None = Field(default=None, sa_type=Text)
+    score: float | None = None
+    correct: bool | None = None
+    calls_used: int
+    calls_paid: int
+    prompt_tokens_used: int
+    completion_tokens_used: int
+    prompt_tokens_paid: int
+    completion_tokens_paid: int
+    cost_used: str | None = None
+    cost_paid: str | None = None
+    latency_s: float
+    error_class: str | None = None
+    error_message: str | None = Field(default=None, sa_type=Text)
+    trace: str = Field(sa_type=Text)
+    created_at: datetime = Field(sa_type=UtcText)
+
+
+metadata: MetaData = SQLModel.metadata
