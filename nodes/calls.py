@@ -1,0 +1,95 @@
+"""Calls of one node: made together, turned into candidates, their failures noted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
+
+from db.errors import BudgetExceeded, ColonnadeError, InsufficientCandidates, UserError
+from nodes.base import Candidate, Note, State
+from providers.base import Asked, Sample
+from providers.errors import ProviderError
+
+__all__ = ["failure_notes", "latest_score", "made", "needed", "nothing_left", "together"]
+
+_T = TypeVar("_T")
+
+
+async def together(work: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """Run coroutines concurrently, started in their order, and return their results in that order.
+
+    Where one raises, the others are cancelled. Where several raise, a bug comes out first, then a usage mistake, then
+    anything else: never a group, so that callers can catch by class.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(coroutine) for coroutine in work]
+    except BaseExceptionGroup as group_error:
+        raise min(_leaves(group_error), key=_urgency) from group_error
+    return [task.result() for task in tasks]
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    return [
+        leaf
+        for error in group.exceptions
+        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    ]
+
+
+def _urgency(error: BaseException) -> int:
+    if not isinstance(error, ColonnadeError):
+        return 0
+    return 1 if isinstance(error, UserError) else 2 if isinstance(error, BudgetExceeded) else 3
+
+
+def needed(state: State, node: str) -> tuple[Candidate, ...]:
+    """Return the candidates of a state; raises `InsufficientCandidates` where there are none."""
+    if not state.candidates:
+        raise InsufficientCandidates(f"Node {node!r} has no candidates to work on.")
+    return state.candidates
+
+
+def failure_notes(node: str, failures: Sequence[ProviderError], what: str) -> list[Note]:
+    """Note each failed call with the kind of its error and what it was to do."""
+    return [Note(node, "call_failed", f"{what}: {error.kind}: {error}") for error in failures]
+
+
+def nothing_left(node: str, failures: Sequence[ProviderError]) -> InsufficientCandidates:
+    """Return the error of a node all of whose calls failed."""
+    last = f", the last with {failures[-1].kind}: {failures[-1]}" if failures else ""
+    return InsufficientCandidates(f"Node {node!r} has nothing left to hand on: {len(failures)} calls failed{last}.")
+
+
+def made(node: str, batches: Iterable[tuple[Asked, tuple[str, ...]]]) -> tuple[Candidate, ...]:
+    """Make candidates of the samples of several requests, each with the ids of the candidates it was made from.
+
+    Raises `InsufficientCandidates` where no request brought a sample.
+    """
+    batches = list(batches)
+    samples = [(sample, parents) for asked, parents in batches for sample in asked.samples]
+    if not samples:
+        raise nothing_left(node, [failure for asked, _ in batches for failure in asked.failures])
+    return tuple(_candidate(node, number, sample, parents) for number, (sample, parents) in enumerate(samples, 1))
+
+
+def _candidate(node: str, number: int, sample: Sample, parents: tuple[str, ...]) -> Candidate:
+    completion = sample.completion
+    logprobs = completion.logprobs
+    return Candidate(
+        id=f"{node}:{number}",
+        text=completion.text,
+        node=node,
+        model=sample.model,
+        index=sample.index,
+        parents=parents,
+        mean_logprob=sum(token.logprob for token in logprobs) / len(logprobs) if logprobs else None,
+        completion_tokens=completion.usage.completion_tokens,
+        finish_reason=completion.finish_reason,
+    )
+
+
+def latest_score(candidate: Candidate) -> float | None:
+    """Return the score that was given last, or None for a candidate without one."""
+    return tuple(candidate.scores.values())[-1] if candidate.scores else None
