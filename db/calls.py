@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from db.writer import Row
 
 if TYPE_CHECKING:
+    from sqlalchemy import PoolProxiedConnection
+
     from db.database import Database
 
 __all__ = ["CallRecord", "CallStore", "Spent"]
@@ -63,22 +65,6 @@ _INSERT = f'INSERT INTO "call" ({_NAMES}) VALUES ({", ".join("?" * len(_COLUMNS)
 _REPLACE = "UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])
 
 
-class _Cursor(Protocol):
-    def execute(self, sql: str, parameters: Sequence[object]) -> object: ...
-
-    def fetchall(self) -> list[Any]: ...
-
-    def close(self) -> None: ...
-
-
-class _Connection(Protocol):
-    def cursor(self) -> _Cursor: ...
-
-    def rollback(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
 class CallStore:
     """Calls by key. `put` returns after the durable commit; the first writer of a key wins.
 
@@ -90,7 +76,7 @@ class CallStore:
         self._insert = database.sql(_INSERT + "NOTHING")
         self._replace = database.sql(_INSERT + _REPLACE)
         self._select: dict[int, str] = {}
-        self._reader: _Connection | None = None
+        self._reader: PoolProxiedConnection | None = None
         self._reading = threading.Lock()
 
     def get(self, keys: Sequence[str]) -> dict[str, CallRecord]:
@@ -146,22 +132,22 @@ class CallStore:
 
     def _read(self, sql: str, parameters: Sequence[str]) -> list[Any]:
         with self._reading:
-            if self._reader is None:
-                self._reader = self._database.engine.raw_connection()
-            cursor = self._reader.cursor()
+            reader = self._reader or self._database.engine.raw_connection()
+            # Kept only after a success: a connection that failed (a restarted server) is not used again.
+            self._reader = None
             try:
+                cursor = reader.cursor()
                 cursor.execute(sql, tuple(parameters))
-                return cursor.fetchall()
-            except Exception:
-                # A connection that failed (a restarted server) is not used again.
-                self._reader.close()
-                self._reader = None
-                raise
-            finally:
+                rows = list(cursor.fetchall())
                 cursor.close()
-                if self._reader is not None and self._database.dialect != "sqlite":
+                if self._database.dialect != "sqlite":
                     # Ends the transaction that the driver opened, so that the next read sees what is new.
-                    self._reader.rollback()
+                    reader.rollback()
+            except BaseException:
+                reader.invalidate()
+                raise
+            self._reader = reader
+            return rows
 
 
 def _row(record: CallRecord) -> Row:

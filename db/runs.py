@@ -141,16 +141,17 @@ class RunStore:
             raise ConfigError(f"There is no run '{run_id}' in {self._database.url_without_password}.{near}")
         return _run(rows[0])
 
-    def list(self, *, limit: int = 20, kind: RunKind | None = None) -> list[RunRecord]:
+    def list(self, *, limit: int = 20, kind: RunKind | None = None) -> tuple[RunRecord, ...]:
         """Return the newest runs, newest first."""
         where, parameters = ("WHERE kind = ? ", (kind, limit)) if kind else ("", (limit,))
         sql = f"SELECT {', '.join(_RUN)} FROM run {where}ORDER BY started_at DESC, id DESC LIMIT ?"
-        return [_run(row) for row in self._read(sql, parameters)]
+        return tuple(_run(row) for row in self._read(sql, parameters))
 
     def save_architecture(self, architecture_id: str, *, name: str, canonical: str) -> None:
         """Store an architecture under its hash; a second time changes nothing."""
         self._write(
-            "INSERT INTO architecture (id, name, canonical, created_at) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO architecture (id, name, canonical, created_at) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (id) DO NOTHING",
             [(architecture_id, name, canonical, _moment(datetime.now(UTC)))],
         )
 
@@ -169,11 +170,11 @@ class RunStore:
         """Do as `put_items` through the writer thread: the event loop stays free and the commit is shared."""
         await self._database.writer.write(self._put_item, [_values(item) for item in items])
 
-    def items(self, run_id: str, architecture_id: str | None = None) -> list[ItemRecord]:
+    def items(self, run_id: str, architecture_id: str | None = None) -> tuple[ItemRecord, ...]:
         """Return a run's item results in the order of their ids."""
         where, parameters = _of(run_id, architecture_id)
         sql = f"SELECT {', '.join(_ITEM)} FROM item_result WHERE {where} ORDER BY architecture_id, item_id"
-        return [_item(row) for row in self._read(sql, parameters)]
+        return tuple(_item(row) for row in self._read(sql, parameters))
 
     def done_item_ids(
         self, run_id: str, architecture_id: str | None = None, *, include_failed: bool = True

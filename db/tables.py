@@ -1,4 +1,4 @@
-"""The tables, as SQLModel classes; rows stay inside `db/`, what crosses the border are the frozen records beside each store.
+"""The tables, as SQLModel classes; rows stay inside `db/`, across its border go the frozen records beside each store.
 
 Money is exact decimal text and time is ISO 8601 text in UTC, so that SQLite and PostgreSQL hold the same values.
 """
