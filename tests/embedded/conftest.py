@@ -1,4 +1,4 @@
-"""Small random models in Hugging Face folders, written by the tests themselves: real files, real inference, no weights needed."""
+"""Small random models in Hugging Face folders, written by the tests themselves: real files and real inference."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_rope_settings_of_transformers_4_and_5_read_alike(broken: Path) -> None:
 def test_unknown_models_are_named() -> None:
     with pytest.raises(ConfigError, match="unknown embedded model 'minni'"):
         EmbeddedTransport("minni")
-    with pytest.raises(ConfigError, match="no model folder './nowhere'"):
+    with pytest.raises(ConfigError, match=r"no model folder '\./nowhere'"):
         EmbeddedTransport("./nowhere")
 
 

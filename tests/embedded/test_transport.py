@@ -88,14 +88,19 @@ async def test_a_prompt_too_long_is_refused_with_numbers(transport: EmbeddedTran
 
 
 async def test_text_is_cut_before_the_first_stop_string(transport: EmbeddedTransport, ask: Ask) -> None:
-    whole = await one(transport, ask(max_tokens=60, seeds=(3,), temperature=0.9))
-    assert len(whole.text) > 20
-    for begin, size in ((4, 1), (9, 3), (15, 2)):
-        stop = whole.text[begin : begin + size]
-        cut = await one(transport, ask(max_tokens=60, seeds=(3,), temperature=0.9, stop=("never seen", stop)))
-        assert cut.finish_reason == "stop"
-        assert cut.text == whole.text[: whole.text.index(stop)]
-        assert cut.usage.completion_tokens <= whole.usage.completion_tokens
+    tried = 0
+    for seed in range(20):
+        whole = await one(transport, ask(max_tokens=60, seeds=(seed,), temperature=0.9))
+        for begin, size in ((3, 1), (9, 3), (15, 2), (30, 9)):
+            stop = whole.text[begin : begin + size]
+            if len(stop) < size or not stop.isascii():
+                continue
+            tried += 1
+            cut = await one(transport, ask(max_tokens=60, seeds=(seed,), temperature=0.9, stop=("never seen", stop)))
+            assert cut.finish_reason == "stop"
+            assert cut.text == whole.text[: whole.text.index(stop)]
+            assert cut.usage.completion_tokens <= whole.usage.completion_tokens
+    assert tried >= 10
 
 
 async def test_log_probabilities_are_of_the_untempered_distribution(
@@ -115,19 +120,18 @@ async def test_log_probabilities_are_of_the_untempered_distribution(
 
 
 async def test_continuing_a_prefix_equals_the_tail_of_the_whole(transport: EmbeddedTransport, ask: Ask) -> None:
-    whole = await one(transport, ask(max_tokens=30, temperature=0.0, top_logprobs=0))
-    assert whole.logprobs is not None
-    head = "".join(entry.token for entry in whole.logprobs[:10])
-    tokenizer = load_model_tokenizer(transport)
-    if tokenizer(head) != 10:
-        pytest.skip("the random model's greedy text does not split into the tokens it was made of")
-    tail = await one(transport, ask(max_tokens=20, temperature=0.0, continued=head))
-    assert head + tail.text == whole.text
-
-
-def load_model_tokenizer(transport: EmbeddedTransport) -> Callable[[str], int]:
     empty = transport.count_tokens([Message("user", "")])
-    return lambda text: transport.count_tokens([Message("user", text)]) - empty
+    tried = 0
+    for number in range(60):
+        whole = await one(transport, ask(str(number), max_tokens=25, temperature=0.0, top_logprobs=0))
+        assert whole.logprobs is not None
+        head = "".join(entry.token for entry in whole.logprobs[:4])
+        if transport.count_tokens([Message("user", head)]) - empty != 4:
+            continue  # a random model also writes what its tokenizer would split otherwise
+        tried += 1
+        tail = await one(transport, ask(str(number), max_tokens=21, temperature=0.0, continued=head))
+        assert head + tail.text == whole.text
+    assert tried >= 10
 
 
 async def test_special_tokens_in_content_are_characters(transport: EmbeddedTransport) -> None:
@@ -213,9 +217,7 @@ async def test_a_closed_transport_refuses(model: Path, ask: Ask) -> None:
         await transport.complete(ask())
 
 
-async def test_sampling_at_temperature_one_follows_the_model(
-    transport: EmbeddedTransport, ask: Ask, model: Path
-) -> None:
+async def test_samples_follow_the_model(transport: EmbeddedTransport, ask: Ask, model: Path) -> None:
     from scipy.stats import chisquare
 
     vocab = load_model(model).config.vocab
