@@ -75,8 +75,8 @@ def bootstrap_mean(
 def pass_at_k(n: int, correct: int, k: int) -> float:
     """Estimate without bias the chance that one of k samples is right, from n samples.
 
-    Chen et al. (arXiv 2107.03374), equation 1: 1 - C(n - c, k) / C(n, k) as a product of k factors, which neither overflows nor cancels. Raises `ValueError` unless
-    0 <= correct <= n and 1 <= k <= n.
+    Chen et al. (arXiv 2107.03374), equation 1: 1 - C(n - c, k) / C(n, k), as a product of k factors, which neither
+    overflows nor cancels. Raises `ValueError` unless 0 <= correct <= n and 1 <= k <= n.
     """
     if not 0 <= correct <= n or not 1 <= k <= n:
         raise ValueError(f"pass@k needs 0 <= correct <= n and 1 <= k <= n (n={n}, correct={correct}, k={k})")
@@ -148,7 +148,8 @@ def quantile(values: Sequence[float], q: float) -> float:
 def expected_calibration_error(confidences: Sequence[float], correct: Sequence[bool], *, bins: int = 10) -> float:
     """Return the mean distance between confidence and accuracy over equal bins of confidence.
 
-    Guo et al. (arXiv 1706.04599), section 2. Raises `ValueError` for lists of unequal length, without values, and for a confidence outside 0..1.
+    Guo et al. (arXiv 1706.04599), section 2. Raises `ValueError` for lists of unequal length, without values, and for a
+    confidence outside 0..1.
     """
     if not confidences or len(confidences) != len(correct) or not all(0 <= c <= 1 for c in confidences):
         raise ValueError(
