@@ -1,0 +1,73 @@
+"""What a node may use while it runs: its name, the kind of answer, and the way to the models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from architectures.lanes import LANE
+from nodes.prompting import render
+from providers.base import Asked, Request, Sampling
+
+if TYPE_CHECKING:
+    from nodes.base import AnswerKind, State
+    from providers.gateway import Gateway
+    from providers.scope import Scope
+
+__all__ = ["NodeContext", "Run"]
+
+_DEFAULT_SAMPLING = Sampling()
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """One question on its way through an architecture: what it may use and what is known of it so far."""
+
+    gateway: Gateway
+    scope: Scope
+    answer_kind: AnswerKind
+    trace: dict[str, State] = field(default_factory=dict)
+    """What each node handed on, by the node's id with those of the nodes around it before it, in order of finishing."""
+    skipped: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    """Nodes that had nothing to hand on, with the reason; others went on without them."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    lane_counts: dict[tuple[int, Request], int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeContext:
+    """The `Context` of one node and one question."""
+
+    node: str
+    lane: int
+    of: Run
+
+    @property
+    def answer_kind(self) -> AnswerKind:
+        """How the task's answers are to be extracted and compared."""
+        return self.of.answer_kind
+
+    async def ask(
+        self,
+        model: str,
+        template: str,
+        variables: Mapping[str, object],
+        *,
+        n: int = 1,
+        sampling: Sampling | None = None,
+        first: int | None = None,
+        system: str | None = None,
+    ) -> Asked:
+        """Render a prompt in the model's style and ask for n samples; see `nodes.base.Context.ask`."""
+        run = self.of
+        messages = render(run.gateway.spec(model).style, template, variables, system=system)
+        request = Request(model=model, messages=messages, sampling=sampling or _DEFAULT_SAMPLING)
+        if self.lane:
+            if first is None:
+                key = (self.lane, request)
+                first = run.lane_counts.get(key, 0)
+                run.lane_counts[key] = first + n
+            first += self.lane * LANE
+        return await run.gateway.ask(request, n, scope=run.scope, node=self.node, first=first)
