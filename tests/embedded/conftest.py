@@ -62,7 +62,8 @@ def random_tensors(shape: Shape, vocab: int) -> dict[str, npt.NDArray[np.float32
     head = shape.hidden // shape.heads
 
     def drawn(rows: int, columns: int) -> npt.NDArray[np.float32]:
-        return (rng.standard_normal((rows, columns)) * 1.3 / columns**0.5).astype(np.float32)
+        matrix: npt.NDArray[np.float32] = (rng.standard_normal((rows, columns)) * 1.3 / columns**0.5).astype(np.float32)
+        return matrix
 
     tensors = {
         "model.embed_tokens.weight": drawn(vocab, shape.hidden) * np.float32(1.5),

@@ -24,7 +24,8 @@ def plain_llama(folder: Path, tokens: list[int]) -> F64:
     tensors = {name: value.astype(np.float64) for name, value in read_tensors(folder, config).items()}
 
     def norm(x: F64, gain: F64) -> F64:
-        return x / np.sqrt((x**2).mean(-1, keepdims=True) + config.norm_eps) * gain
+        normed: F64 = x / np.sqrt((x**2).mean(-1, keepdims=True) + config.norm_eps) * gain
+        return normed
 
     def rotate(x: F64) -> F64:
         half = config.head_dim // 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -191,17 +192,13 @@ async def test_bad_parameters_are_refused(
 async def test_bad_conversations_are_refused(transport: EmbeddedTransport, ask: Ask) -> None:
     request = ask()
     bad = {
-        "at least one message": WireRequest(**fields(request) | {"messages": ()}),
-        "not one of role 'user'": WireRequest(**fields(request) | {"continue_final": True}),
-        "unknown role 'tool'": WireRequest(**fields(request) | {"messages": (Message("tool", "x"),)}),  # type: ignore[arg-type]  # wrong on purpose
+        "at least one message": replace(request, messages=()),
+        "not one of role 'user'": replace(request, continue_final=True),
+        "unknown role 'tool'": replace(request, messages=(Message("tool", "x"),)),  # type: ignore[arg-type]  # on purpose
     }
     for message, wrong in bad.items():
         with pytest.raises(BadRequest, match=message):
             await transport.complete(wrong)
-
-
-def fields(request: WireRequest) -> dict[str, object]:
-    return {name: getattr(request, name) for name in WireRequest.__slots__}
 
 
 async def test_a_call_over_its_time_is_told(transport: EmbeddedTransport, ask: Ask) -> None:
