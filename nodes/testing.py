@@ -1,0 +1,186 @@
+"""What tests of techniques need, ours and those of other packages: a scripted context and a scripted planner.
+
+`ScriptedContext` renders the real prompts and answers them from a script, without a gateway; it keeps every prompt in
+its `history`. `ScriptedEstimator` weighs the same prompts for `plan`. Both count one token per byte, so that the tokens
+of a prompt are exactly those of its parts. The checks that use them are in `nodes.contract`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+from db.errors import ColonnadeError
+from nodes.base import AnswerKind, CallPlan, Range, Shape, State, exactly
+from nodes.prompting import render
+from providers.base import Asked, Completion, Message, Sample, Sampling, Usage
+from providers.errors import ProviderError
+
+__all__ = ["Prompt", "Script", "ScriptedContext", "ScriptedEstimator", "byte_count", "in_order", "shape_of"]
+
+
+class Prompt(NamedTuple):
+    """One request that a technique made."""
+
+    model: str
+    template: str
+    variables: Mapping[str, object]
+    messages: tuple[Message, ...]
+    n: int
+    sampling: Sampling | None
+    first: int | None
+
+    @property
+    def text(self) -> str:
+        """The user's message."""
+        return self.messages[-1].content
+
+
+Script: TypeAlias = Callable[[Prompt, int], str | ColonnadeError]
+"""Gives the reply to a prompt and a sample index: a text, a `ProviderError` for a failed call, or an error to raise."""
+
+
+def in_order(replies: Iterable[str | ColonnadeError]) -> Script:
+    """Return a script that gives replies one after the other, a sample each, whatever is asked."""
+    queue = iter(replies)
+
+    def script(prompt: Prompt, index: int) -> str | ColonnadeError:
+        try:
+            return next(queue)
+        except StopIteration:
+            raise AssertionError(f"The script has no reply left for {prompt.template!r} (sample {index}).") from None
+
+    return script
+
+
+class ScriptedContext:
+    """A `Context` that answers from a script; samples are counted per request as the gateway counts them.
+
+    With `arrival`, replies arrive in an order that this source of randomness chooses.
+    """
+
+    def __init__(
+        self,
+        script: Script,
+        *,
+        node: str = "node",
+        answer_kind: AnswerKind = "auto",
+        style: str = "default",
+        arrival: random.Random | None = None,
+    ) -> None:
+        self.node = node
+        self.answer_kind: AnswerKind = answer_kind
+        self.history: list[Prompt] = []
+        self._script = script
+        self._style = style
+        self._arrival = arrival
+        self._taken: Counter[tuple[object, ...]] = Counter()
+
+    @property
+    def calls(self) -> int:
+        """Samples asked for so far."""
+        return sum(prompt.n for prompt in self.history)
+
+    async def ask(
+        self,
+        model: str,
+        template: str,
+        variables: Mapping[str, object],
+        *,
+        n: int = 1,
+        sampling: Sampling | None = None,
+        first: int | None = None,
+        system: str | None = None,
+    ) -> Asked:
+        """Answer one request from the script."""
+        messages = render(self._style, template, variables, system=system)
+        request = (model, messages, sampling or Sampling())
+        if first is None:
+            first_index = self._taken[request]
+            self._taken[request] += n
+        else:
+            first_index = first
+        prompt = Prompt(model, template, variables, messages, n, sampling, first)
+        self.history.append(prompt)
+        replies = [(index, self._script(prompt, index)) for index in range(first_index, first_index + n)]
+        if self._arrival is not None:
+            for _ in range(self._arrival.randrange(8)):
+                await asyncio.sleep(0)
+        for _, reply in replies:
+            if isinstance(reply, ColonnadeError) and not isinstance(reply, ProviderError):
+                raise reply
+        samples = tuple(_sample(prompt, index, reply) for index, reply in replies if isinstance(reply, str))
+        return Asked(samples, tuple(reply for _, reply in replies if isinstance(reply, ProviderError)))
+
+
+def byte_count(messages: Sequence[Message]) -> int:
+    """Count the tokens of a prompt in the scripted world: one per byte."""
+    return sum(len(message.content.encode()) for message in messages)
+
+
+def _sample(prompt: Prompt, index: int, text: str) -> Sample:
+    key = hashlib.sha256(repr((prompt.model, prompt.messages, prompt.sampling, index)).encode()).hexdigest()
+    usage = Usage(byte_count(prompt.messages), len(text.encode()))
+    completion = Completion(text=text, finish_reason="stop", usage=usage)
+    return Sample(
+        key=key, model=prompt.model, index=index, completion=completion, cached=False, cost=None, latency_s=0.0
+    )
+
+
+class ScriptedEstimator:
+    """An `Estimator` for scripted replies, whose lengths in bytes lie in `reply`."""
+
+    def __init__(self, reply: Range, *, style: str = "default") -> None:
+        self._reply = reply
+        self._style = style
+
+    def call(
+        self,
+        model: str,
+        template: str,
+        variables: Mapping[str, object],
+        *,
+        inserted: Range,
+        calls: Range,
+        n: int = 1,
+        sampling: Sampling | None = None,
+        system: str | None = None,
+    ) -> CallPlan:
+        """Plan calls whose prompt is the template with its texts left empty, and the texts."""
+        around = byte_count(render(self._style, template, variables, system=system))
+        return CallPlan(
+            model=model,
+            template=template,
+            calls=calls,
+            requests=Range(*(count / n for count in calls)),
+            prompt_tokens=inserted.plus(exactly(around)),
+            completion_tokens=self.completion(model, sampling, template),
+        )
+
+    def completion(self, model: str, sampling: Sampling | None, template: str) -> Range:
+        """Return the length of a reply."""
+        return self._reply
+
+
+def shape_of(state: State) -> Shape:
+    """Return the shape of a state, in bytes, as a planner would know it that has seen the state."""
+    texts = [len(candidate.text.encode()) for candidate in state.candidates]
+    critiques = [len((candidate.critique or "").encode()) for candidate in state.candidates]
+    tests = [len(test.encode()) for test in state.tests]
+    return Shape(
+        question=exactly(len(state.question.encode())),
+        candidates=exactly(len(texts)),
+        candidate_tokens=_range(texts),
+        critique_tokens=_range(critiques),
+        tests=exactly(len(tests)),
+        test_tokens=_range(tests),
+        verdicts=any(candidate.verdict is not None for candidate in state.candidates),
+    )
+
+
+def _range(lengths: Sequence[int]) -> Range:
+    return Range(min(lengths), sum(lengths) / len(lengths), max(lengths)) if lengths else exactly(0)
