@@ -1,0 +1,101 @@
+"""The evaluation as a Prefect flow: a chunk of items is a task; progress and the result table are artifacts."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from flows.chunks import quiet_prefect
+
+quiet_prefect()
+
+# Prefect reads its settings from the environment when it is imported, so these stand below.
+from prefect import flow, task  # noqa: E402
+from prefect.artifacts import (  # noqa: E402
+    acreate_progress_artifact,
+    acreate_table_artifact,
+    aupdate_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+
+from db.errors import ColonnadeError  # noqa: E402
+from flows.evaluate import Chunk, ChunkDone, EvaluateJob, Evaluation, evaluate, run_chunk  # noqa: E402
+from flows.session import Session, open_session  # noqa: E402
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+__all__ = ["SHARED_SESSION", "evaluate_flow"]
+
+SHARED_SESSION: ContextVar[Session | None] = ContextVar("SHARED_SESSION", default=None)
+"""A session that is open already in this process; where there is none, the flow opens one of its own."""
+
+
+def _retry(_task: object, _task_run: object, state: Any) -> bool:
+    """Say whether a failed chunk is worth another try: a broken database or network is, our own errors are not."""
+    return not isinstance(state.data, ColonnadeError)
+
+
+@task(
+    name="chunk",
+    task_run_name="chunk-{chunk.number}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=[1, 5],
+    retry_condition_fn=_retry,
+)
+async def chunk_task(chunk: Chunk) -> ChunkDone:
+    """Evaluate the items of one chunk."""
+    return await run_chunk(chunk)
+
+
+class _Progress:
+    """A progress artifact that is brought up to date after every chunk."""
+
+    def __init__(self, planned: int) -> None:
+        self._planned = planned
+        self._done = 0
+        self._artifact: UUID | None = None
+
+    async def run(self, chunk: Chunk) -> ChunkDone:
+        """Run a chunk as a Prefect task and report it."""
+        if self._artifact is None:
+            self._artifact = await acreate_progress_artifact(0.0, description=f"Run {chunk.run_id}")
+        done = await chunk_task(chunk)
+        self._done += done.items
+        await aupdate_progress_artifact(self._artifact, min(100.0, 100.0 * self._done / self._planned))
+        return done
+
+
+@flow(name="evaluate", persist_result=False)
+async def evaluate_flow(job: EvaluateJob) -> Evaluation:
+    """Evaluate one architecture on one task; see `flows.evaluate.evaluate`."""
+    session = SHARED_SESSION.get()
+    if session is not None:
+        return await _evaluate(job, session)
+    async with open_session(job.session) as own:
+        return await _evaluate(job, own)
+
+
+async def _evaluate(job: EvaluateJob, session: Session) -> Evaluation:
+    progress = _Progress(len(job.task.load().items))
+    evaluation = await evaluate(job, session, runner=progress.run)
+    await acreate_table_artifact(
+        table=[_row(evaluation)], key=f"evaluation-{evaluation.run_id}", description=f"Run {evaluation.run_id}"
+    )
+    return evaluation
+
+
+def _row(evaluation: Evaluation) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "run": evaluation.run_id,
+        "architecture": evaluation.name,
+        "task": evaluation.task,
+        "status": evaluation.status,
+        "items": len(evaluation.results),
+        "of": evaluation.planned,
+    }
+    if evaluation.summary is not None:
+        row.update(evaluation.summary.row())
+    return row

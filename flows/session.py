@@ -1,0 +1,94 @@
+"""A session: the models, the database and the gateway that runs share while they last."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from db.calls import CallStore
+    from db.database import Database
+    from db.runs import RunStore
+    from providers.gateway import Gateway
+    from providers.models import ModelBook
+
+__all__ = ["CacheMode", "Caps", "Session", "SessionSettings", "open_session"]
+
+CacheMode = Literal["on", "off", "refresh", "read-only"]
+
+
+class Caps(BaseModel):
+    """What a run may spend at most; None is no cap."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dollars: Decimal | None = Field(default=None, gt=0)
+    tokens: int | None = Field(default=None, gt=0)
+    calls: int | None = Field(default=None, gt=0)
+
+    def __bool__(self) -> bool:
+        """Say whether anything is capped."""
+        return any(cap is not None for cap in (self.dollars, self.tokens, self.calls))
+
+
+class SessionSettings(BaseModel):
+    """Where models and results live and what may be spent; plain data, so that it can travel to a worker."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    models: Path | None = None
+    """A `models.yaml`; None looks at `COLONNADE_MODELS`, then `./models.yaml`, then the built-in models."""
+    database_url: str | None = None
+    """None looks at `COLONNADE_DATABASE_URL`, then takes `.colonnade/colonnade.db`."""
+    caps: Caps = Caps()
+    cache: CacheMode = "on"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """Open resources; made by `open_session`, closed with it."""
+
+    settings: SessionSettings
+    book: ModelBook
+    database: Database
+    calls: CallStore
+    runs: RunStore
+    gateway: Gateway
+
+
+@asynccontextmanager
+async def open_session(settings: SessionSettings) -> AsyncIterator[Session]:
+    """Open models, database and gateway, and close them in the reverse order, whatever happens."""
+    from db.calls import CallStore
+    from db.database import Database
+    from db.runs import RunStore
+    from providers.budget import Budget
+    from providers.gateway import Gateway
+    from providers.models import ModelBook
+
+    book = ModelBook.load(settings.models)
+    caps = settings.caps
+    budget = Budget(dollars=caps.dollars, tokens=caps.tokens, calls=caps.calls) if caps else None
+    database = Database.open(settings.database_url)
+    try:
+        calls = CallStore(database)
+        try:
+            async with Gateway(book, calls, budget=budget, cache=settings.cache) as gateway:
+                yield Session(
+                    settings=settings,
+                    book=book,
+                    database=database,
+                    calls=calls,
+                    runs=RunStore(database),
+                    gateway=gateway,
+                )
+        finally:
+            calls.close()
+    finally:
+        database.close()
