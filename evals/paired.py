@@ -60,7 +60,10 @@ def paired_difference(
 def mcnemar_exact(first_only: int, second_only: int) -> float:
     """Return the two-sided p-value of the exact test on discordant pairs (McNemar 1947): binomial with chance 1/2."""
     n, fewer = first_only + second_only, min(first_only, second_only)
-    tail = sum(math.comb(n, i) for i in range(fewer + 1))
+    tail = ways = 1
+    for i in range(fewer):
+        ways = ways * (n - i) // (i + 1)
+        tail += ways
     return min(1.0, tail / (1 << n) * 2)
 
 

@@ -22,9 +22,11 @@ _FORMULA = re.compile(r"\d\D*=\D*\d")
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
 _MARKER = re.compile(
     r"answers?(?:\s+(?:to|of|for)\s[^.:\n]{0,80}?)?[\"'*_\s]*(?:is|are|was|would be|should be|=|:)"
-    r"(?:\s*(?:equal to|equals|:))?[\"'*_\s:]*([^\n]*)",
+    r"(?:\s*(?:equal to|equals|:))?[\"'*_\s:]*([^\n]{0,10000})",
     re.IGNORECASE,
 )
+_MOST_STATEMENTS = 50
+"""A reply that says "answer" more often is a loop, and only its end is read."""
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 _WRAPPING = " \t\r\n\"'`*_"
 _CLOSING_TAGS = re.compile(r"(?:\s*(?:</s>|<\|[a-z_]+\|>))+\s*$")
@@ -93,7 +95,7 @@ def _numeric(text: str) -> str | None:
     if box is not None and (number := _number_in(normal_latex(box))) is not None:
         return number
     for segment in _stated(text):
-        if (number := _number_in(segment)) is not None:
+        if (number := _number_in(_first_sentence(segment))) is not None:
             return number
     return last_number(text)
 
@@ -173,7 +175,9 @@ def _stated(text: str) -> Iterator[str]:
         yield hashes[-1]
     folded = text.lower()
     end = len(text)
-    while (end := folded.rfind("answer", 0, end)) >= 0:
+    for _ in range(_MOST_STATEMENTS):
+        if (end := folded.rfind("answer", 0, end)) < 0:
+            return
         match = _MARKER.match(text, end)
         if match and match[1].strip(_WRAPPING):
             yield match[1].strip(_WRAPPING)

@@ -8,7 +8,7 @@ from nodes.numerals import bare_number
 
 __all__ = ["last_boxed", "normal_latex"]
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*")
+_BRACE = re.compile(r"\\(?:boxed|fbox)(?:(?P<box>\s*\{)|\s+(?P<bare>[^\s{}$]+))|(?<!\\)[{}]")
 _DROPPED = re.compile(r"\\(?:left|right|!|,|;|:|quad|qquad|displaystyle|limits)(?![A-Za-z])|\\ |~")
 _WRAPPED = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mbox|operatorname)\s*\{([^{}]*)\}")
 _DEGREES = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)|°")
@@ -22,30 +22,25 @@ _BLANK = re.compile(r"\s+")
 
 def last_boxed(text: str) -> str | None:
     """Return what stands in the last `\\boxed{}` or `\\fbox{}`, braces balanced, None where there is none."""
-    start = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
-    while start >= 0:
-        if (content := _box_at(text, start)) is not None:
-            return content
-        start = max(text.rfind("\\boxed", 0, start), text.rfind("\\fbox", 0, start))
-    return None
-
-
-def _box_at(text: str, start: int) -> str | None:
-    match = _BOX.match(text, start)
-    if match is None or match.end() >= len(text):
+    last = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
+    if last < 0:
         return None
-    begin = match.end()
-    if text[begin] != "{":
-        return text[begin:].split()[0].split("$")[0].rstrip(".") or None
-    depth = 0
-    for place in range(begin, len(text)):
-        if text[place] == "{" and text[place - 1] != "\\":
-            depth += 1
-        elif text[place] == "}" and text[place - 1] != "\\":
-            depth -= 1
-            if depth == 0:
-                return text[begin + 1 : place]
-    return None
+    box = _last_closed(text, last)
+    return box if box is not None else _last_closed(text, 0)
+
+
+def _last_closed(text: str, begin: int) -> str | None:
+    """Find the box that begins last among those that are closed, in one pass."""
+    best: tuple[int, str] | None = None
+    opened: list[int | None] = []
+    for token in _BRACE.finditer(text, begin):
+        if token["bare"]:
+            best = max(best or (-1, ""), (token.start(), token["bare"].rstrip(".")))
+        elif token[0].endswith("{"):
+            opened.append(token.end() if token["box"] else None)
+        elif opened and (start := opened.pop()) is not None:
+            best = max(best or (-1, ""), (start, text[start : token.start()]))
+    return None if best is None else best[1]
 
 
 def normal_latex(answer: str) -> str:

@@ -1,0 +1,165 @@
+"""One architecture over many items: a bounded window in flight, each result durable before it is reported."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from db.errors import BudgetExceeded, ConfigError, UserError
+from evals.records import Place, answered, failed
+from evals.task import Asking, Item, Task
+from providers.errors import AuthError
+from providers.scope import Scope
+
+if TYPE_CHECKING:
+    from architectures.outcome import Outcome
+    from db.runs import ItemRecord, RunStore
+    from nodes.base import AnswerKind
+    from providers.gateway import Gateway
+
+__all__ = ["Evaluated", "Runnable", "evaluate_items"]
+
+_ENDS_THE_RUN = (AuthError, BudgetExceeded, UserError)
+
+
+class Runnable(Protocol):
+    """What can be evaluated; a compiled architecture is one."""
+
+    async def run(self, question: str, *, gateway: Gateway, scope: Scope, answer_kind: AnswerKind = "auto") -> Outcome:
+        """Answer one question."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated:
+    """What came of an evaluation or of a part of it; the results themselves are in the store."""
+
+    done: tuple[ItemRecord, ...]
+    """The items that were done now, in the order of the items."""
+    skipped: tuple[str, ...]
+    """Ids of the items that the store held already."""
+    remaining: tuple[str, ...]
+    """Ids of the items that are still to be done, because the budget ended."""
+    stopped: BudgetExceeded | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Job:
+    """What the workers of one evaluation share."""
+
+    architecture: Runnable
+    architecture_id: str
+    task: Task
+    gateway: Gateway
+    run_store: RunStore
+    run_id: str
+    fresh: str
+    on_item: Callable[[ItemRecord], None] | None
+    waiting: Iterator[Item]
+    done: dict[str, ItemRecord] = field(default_factory=dict)
+    stopped: BudgetExceeded | None = None
+
+
+async def evaluate_items(
+    architecture: Runnable,
+    items: Sequence[Item],
+    task: Task,
+    gateway: Gateway,
+    run_store: RunStore,
+    run_id: str,
+    *,
+    architecture_id: str,
+    concurrency: int = 64,
+    fresh: str = "",
+    retry_failed: bool = False,
+    on_item: Callable[[ItemRecord], None] | None = None,
+) -> Evaluated:
+    """Answer and score the items of a run that are not in the store yet, `concurrency` at a time.
+
+    Every result is committed with its full trace before `on_item` hears of it. An item whose architecture fails is
+    stored as failed with the error's class and counts as wrong; `retry_failed` does such items of an earlier go again.
+    At the budget's cap no new item is begun, those in flight end if they still can, and `stopped` says so; the call
+    store keeps what an unfinished item has paid for. `fresh` names a sequence of samples of its own.
+
+    Raises `ConfigError` for items with equal ids or a concurrency below one, and at once every other `UserError` and
+    `AuthError`; what is stored stays.
+    """
+    if concurrency < 1:
+        raise ConfigError(f"At least one item must be in flight (concurrency={concurrency}).")
+    if len({item.id for item in items}) < len(items):
+        raise ConfigError(f"The items of task {task.name!r} do not have ids of their own; make them unique.")
+    stored = run_store.done_item_ids(run_id, architecture_id, include_failed=not retry_failed)
+    todo = [item for item in items if item.id not in stored]
+    job = _Job(
+        architecture=architecture,
+        architecture_id=architecture_id,
+        task=task,
+        gateway=gateway,
+        run_store=run_store,
+        run_id=run_id,
+        fresh=fresh,
+        on_item=on_item,
+        waiting=iter(todo),
+    )
+    try:
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(min(concurrency, len(todo))):
+                workers.create_task(_work(job))
+    except BaseExceptionGroup as group:
+        # The first error is why the others were cancelled; people get that one and no group.
+        raise _first(group) from None
+    return Evaluated(
+        done=tuple(job.done[item.id] for item in todo if item.id in job.done),
+        skipped=tuple(item.id for item in items if item.id in stored),
+        remaining=tuple(item.id for item in todo if item.id not in job.done),
+        stopped=job.stopped,
+    )
+
+
+async def _work(job: _Job) -> None:
+    while job.stopped is None and (item := next(job.waiting, None)) is not None:
+        try:
+            record = await _answer(job, item)
+        except BudgetExceeded as error:
+            job.stopped = error
+            return
+        await job.run_store.save_items([record])
+        job.done[item.id] = record
+        if job.on_item is not None:
+            job.on_item(record)
+
+
+async def _answer(job: _Job, item: Item) -> ItemRecord:
+    scope = Scope(job.run_id, item.id, fresh=job.fresh)
+    place = Place(job.run_id, job.architecture_id, item.id)
+    begin = time.perf_counter()
+    try:
+        outcome = await job.architecture.run(
+            item.prompt, gateway=job.gateway, scope=scope, answer_kind=job.task.answer_kind
+        )
+    except Exception as error:  # noqa: BLE001 - one item that breaks a technique must not lose the others
+        cause = _cause(error)
+        if isinstance(cause, _ENDS_THE_RUN):
+            raise cause from error
+        return failed(place, scope, cause, time.perf_counter() - begin)
+    latency_s = time.perf_counter() - begin
+    # The scorer's calls are counted apart, so that an architecture's cost is its own.
+    judging = Scope(job.run_id, item.id, fresh=job.fresh)
+    score = await job.task.scorer.score(item, outcome.answer, Asking(job.gateway, judging))
+    return answered(place, scope, outcome, score, judging, latency_s)
+
+
+def _cause(error: Exception) -> Exception:
+    """Look into groups, which the task groups of nodes raise; what ends the run comes before all else."""
+    if not isinstance(error, ExceptionGroup):
+        return error
+    causes = [_cause(one) for one in error.exceptions]
+    return next((cause for cause in causes if isinstance(cause, _ENDS_THE_RUN)), causes[0])
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
