@@ -88,7 +88,7 @@ def _settings(cls: type[Technique]) -> tuple[Setting, ...]:
         default = None if name in required else _literal(entry.get("default"))
         found.append(Setting(name, _type(entry, schema.get("$defs", {})), default, entry.get("description", "")))
     # What must be given comes first, then the technique's own settings, then those that it shares with others.
-    depth = {name: rank for rank, base in enumerate(cls.__mro__) for name in base.__dict__.get("__annotations__", ())}
+    depth = {name: rank for rank, base in enumerate(cls.__mro__) for name in inspect.get_annotations(base)}
     return tuple(sorted(found, key=lambda setting: (setting.default is not None, depth.get(setting.name, 0))))
 
 

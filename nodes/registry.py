@@ -13,13 +13,15 @@ import inspect
 import sys
 from collections.abc import Callable
 from functools import lru_cache
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from db.errors import SpecError, did_you_mean
 from nodes.base import Technique
 from nodes.describe import SECTIONS, Description, describe_class, sections
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["BUILT_IN", "GROUP", "describe", "get", "load_file", "name_of", "names", "technique"]
 
@@ -137,6 +139,8 @@ def _take_back(before: dict[str, type[Technique]], module_name: str) -> None:
 
 @lru_cache(maxsize=1)
 def _entry_points() -> dict[str, tuple[EntryPoint, ...]]:
+    from importlib.metadata import entry_points
+
     found: dict[str, tuple[EntryPoint, ...]] = {}
     for point in entry_points(group=GROUP):
         found[point.name] = (*found.get(point.name, ()), point)
