@@ -1,1 +1,31 @@
-"""."""
+"""The gateway to models: cache, budget, limits, retries, transports, prices."""
+
+from providers.base import Asked, Completion, Message, Request, Sample, Sampling, Transport, Usage
+from providers.book import ModelBook
+from providers.budget import Amount, Budget
+from providers.gateway import CacheMode, Gateway, GatewayStatus
+from providers.models import ModelSpec
+from providers.prices import Price
+from providers.scope import Scope
+from providers.tally import Totals
+
+__all__ = [
+    "Amount",
+    "Asked",
+    "Budget",
+    "CacheMode",
+    "Completion",
+    "Gateway",
+    "GatewayStatus",
+    "Message",
+    "ModelBook",
+    "ModelSpec",
+    "Price",
+    "Request",
+    "Sample",
+    "Sampling",
+    "Scope",
+    "Totals",
+    "Transport",
+    "Usage",
+]

@@ -1,0 +1,236 @@
+"""The book of models: `models.yaml`, the built-in providers, and the way from a name to a `ModelSpec`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from db.errors import ConfigError, SpecError, did_you_mean
+from providers.builtin import built_in, suggestions
+from providers.models import Capabilities, Defaults, Limits, ModelSpec, ReplaySource
+from providers.prices import Price, listed
+
+
+__all__ = ["MODELS_VARIABLE", "ModelBook"]
+
+MODELS_VARIABLE = "COLONNADE_MODELS"
+
+_SECTIONS: Mapping[str, type[BaseModel]] = {
+    "capabilities": Capabilities,
+    "defaults": Defaults,
+    "limits": Limits,
+    "price": Price,
+    "replay": ReplaySource,
+}
+_SECRETS = frozenset({"api_key", "apikey", "authorization", "bearer", "key", "password", "secret", "token"})
+
+
+class ModelBook:
+    """Aliases of a models file and the built-in providers; resolving makes no call and needs no key."""
+
+    def __init__(
+        self,
+        aliases: Mapping[str, ModelSpec] | None = None,
+        *,
+        path: Path | None = None,
+        env: Mapping[str, str] = os.environ,
+    ) -> None:
+        self.path = path
+        self._aliases = dict(aliases or {})
+        self._env = env
+        self._resolved: dict[str, ModelSpec] = {}
+
+    @classmethod
+    def load(cls, path: Path | None = None, env: Mapping[str, str] = os.environ) -> ModelBook:
+        """Read the file named by `path`, by `COLONNADE_MODELS`, or `./models.yaml`; without one, the built-ins alone.
+
+        Raises `SpecError` that names the file, the alias and the key, and `ConfigError` where a named file is absent.
+        """
+        named = path or (Path(env[MODELS_VARIABLE]) if env.get(MODELS_VARIABLE) else None)
+        file = named or Path("models.yaml")
+        if not file.is_file():
+            if named is not None:
+                raise ConfigError(f"The models file {file} is not there; give another one or unset {MODELS_VARIABLE}.")
+            return cls(env=env)
+        return cls(_read(file, env), path=file, env=env)
+
+    def names(self) -> tuple[str, ...]:
+        """Name the aliases."""
+        return tuple(sorted(self._aliases))
+
+    def resolve(self, name: str) -> ModelSpec:
+        """Return what is known of an alias or a `provider/name`; raises `ConfigError` with the nearest known name."""
+        spec = self._resolved.get(name)
+        if spec is None:
+            spec = self._aliases.get(name) or self._by_pattern(name) or built_in(name, self._env)
+            if spec is None:
+                where = f" in {self.path}" if self.path else ""
+                raise ConfigError(f"Unknown model '{name}'{where}.{self._nearest(name)}")
+            self._resolved[name] = spec
+        return spec
+
+    def check(self, names: Iterable[str]) -> None:
+        """Resolve every name and see that its key is set, without the network; raises `ConfigError`."""
+        for name in names:
+            self.api_key(self.resolve(name))
+
+    def api_key(self, spec: ModelSpec) -> str | None:
+        """Return the key of a model from its variable; raises `ConfigError` where the variable is not set."""
+        if spec.api_key_env is None:
+            return None
+        key = self._env.get(spec.api_key_env)
+        if not key:
+            raise ConfigError(
+                f"The model '{spec.name}' needs a key: set the environment variable {spec.api_key_env}, "
+                f"or choose a model that needs none, such as embedded/mini."
+            )
+        return key
+
+    def _by_pattern(self, name: str) -> ModelSpec | None:
+        for alias, spec in self._aliases.items():
+            if alias.endswith("/*") and name.startswith(alias[:-1]) and len(name) > len(alias) - 1:
+                model = spec.model.replace("*", name[len(alias) - 1 :])
+                identity = spec.identity.replace("*", name[len(alias) - 1 :])
+                return spec.model_copy(update={"name": name, "model": model, "identity": identity})
+        return None
+
+    def _nearest(self, name: str) -> str:
+        known = [alias for alias in self._aliases if not alias.endswith("/*")]
+        return did_you_mean(name, [*known, *suggestions(name)])
+
+
+def _read(file: Path, env: Mapping[str, str]) -> dict[str, ModelSpec]:
+    import yaml
+
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        raise SpecError(f"{file}{line}: not valid YAML ({getattr(error, 'problem', None) or 'unreadable'}).") from None
+    except UnicodeDecodeError:
+        raise SpecError(f"{file}: not a text file in UTF-8.") from None
+    if not isinstance(data, dict) or not isinstance(data.get("models"), dict):
+        raise SpecError(f"{file}: must hold a mapping 'models:' from alias to settings.")
+    unknown = [str(key) for key in data if key != "models"]
+    if unknown:
+        raise SpecError(f"{file}: unknown key '{unknown[0]}' at the top; only 'models' stands there.")
+    return {str(alias): _entry(file, str(alias), entry, env) for alias, entry in data["models"].items()}
+
+
+def _entry(file: Path, alias: str, entry: object, env: Mapping[str, str]) -> ModelSpec:
+    place = f"{file}: model '{alias}'"
+    if isinstance(entry, str):
+        entry = {"use": entry}
+    if not isinstance(entry, dict):
+        raise SpecError(f"{place}: must be a mapping of settings or the name of a model.")
+    _refuse_secrets(place, entry)
+    settings = _on_top_of_base(place, alias, dict(entry), env)
+    settings["name"] = alias
+    replay = settings.get("replay")
+    if isinstance(replay, dict):
+        settings["replay"] = _located(replay, file, env)
+    try:
+        spec = ModelSpec.model_validate(settings)
+    except ValidationError as error:
+        raise SpecError(f"{place}: {_explained(error)}") from None
+    return _completed(spec, entry)
+
+
+def _on_top_of_base(place: str, alias: str, entry: dict[str, object], env: Mapping[str, str]) -> dict[str, object]:
+    """Fill in what the built-in model named by `use`, or the transport, implies."""
+    base = entry.pop("use", None)
+    if base is not None:
+        spec = built_in(str(base), env)
+        if spec is None:
+            raise SpecError(
+                f"{place}: unknown model '{base}' under 'use'.{did_you_mean(str(base), suggestions(str(base)))}"
+            )
+        merged = spec.model_dump(exclude={"name"})
+        if {"base_url", "model", "transport", "extra_body"} & entry.keys():
+            # Another endpoint is another model: neither its samples nor its price are those of the base.
+            merged.update(identity="", price=None)
+        for key, value in entry.items():
+            inner = merged.get(key)
+            both = isinstance(inner, dict) and isinstance(value, dict) and key != "extra_body"
+            merged[key] = {**inner, **value} if both and isinstance(inner, dict) and isinstance(value, dict) else value
+        return merged
+    entry.setdefault("model", "*" if alias.endswith("/*") else alias)
+    if entry.get("transport") == "embedded":
+        spec = built_in(f"embedded/{entry['model']}", env)
+        return {**(spec.model_dump(exclude={"name"}) if spec else {}), **entry}
+    if entry.get("transport") == "openai":
+        entry.setdefault("capabilities", {})
+        capabilities = entry["capabilities"]
+        if isinstance(capabilities, dict):
+            entry["capabilities"] = {"n": True, "logprobs": True, "top_logprobs": True, "seed": True, **capabilities}
+        if entry.get("base_url") is None:
+            entry.setdefault("api_key_env", "OPENAI_API_KEY")
+            if env.get("OPENAI_BASE_URL"):
+                entry["base_url"] = env["OPENAI_BASE_URL"]
+    if entry.get("transport") == "replay":
+        entry["capabilities"] = {"n": True, "stop": False, **_mapping(entry.get("capabilities"))}
+    return entry
+
+
+def _mapping(value: object) -> dict[str, object]:
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def _completed(spec: ModelSpec, entry: Mapping[str, object]) -> ModelSpec:
+    """Add identity and, for hosted models at their own address, the listed price."""
+    found = None
+    if spec.transport == "litellm" and "/" in spec.model:
+        found = listed(*spec.model.split("/", 1))
+    elif spec.transport == "openai" and spec.base_url is None:
+        found = listed("openai", spec.model)
+    update: dict[str, object] = {}
+    if not spec.identity:
+        update["identity"] = default_identity(spec)
+    if found is not None:
+        if spec.price is None and "price" not in entry:
+            update["price"] = found.price
+        update["context"] = spec.context or found.context
+        update["max_output"] = spec.max_output or found.max_output
+    return spec.model_copy(update=update) if update else spec
+
+
+def default_identity(spec: ModelSpec) -> str:
+    """Return transport, remote model and address, which is what tells one model from another."""
+    at = f"@{spec.base_url}" if spec.base_url else ""
+    source = f"@{spec.replay.path.name}" if spec.replay else ""
+    return f"{spec.transport}/{spec.model}{at}{source}"
+
+
+def _located(replay: Mapping[str, object], file: Path, env: Mapping[str, str]) -> dict[str, object]:
+    located = dict(replay)
+    path = str(located.get("path", ""))
+    for name, value in env.items():
+        path = path.replace(f"${{{name}}}", value)
+    located["path"] = file.parent / Path(path).expanduser() if path else ""
+    return located
+
+
+def _refuse_secrets(place: str, entry: Mapping[str, object]) -> None:
+    for key, value in entry.items():
+        if str(key).lower().replace("-", "_") in _SECRETS and isinstance(value, str):
+            raise SpecError(
+                f"{place}: a key must not stand in the file (under '{key}'); put it into an environment variable and "
+                f"write api_key_env: NAME_OF_THE_VARIABLE."
+            )
+        if isinstance(value, dict):
+            _refuse_secrets(place, value)
+
+
+def _explained(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = [str(part) for part in first["loc"]]
+    where = ".".join(place)
+    if first["type"] == "extra_forbidden":
+        known = [*ModelSpec.model_fields, "use"] if len(place) == 1 else list(_SECTIONS[place[0]].model_fields)
+        return f"unknown key '{where}'.{did_you_mean(place[-1], known)}"
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return f"'{where}': {message}." if where else f"{message}."

@@ -1,0 +1,328 @@
+"""The gateway: every call to a model passes here, is paid at most once, and is durable before it is used.
+
+request → key → cache (memory, then database) → coalesce with an identical call in flight → reserve budget
+        → permit → transport, with retries → settle → commit → result
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from types import TracebackType
+from typing import Literal, Self
+
+from db.calls import CallStore
+from db.errors import ColonnadeError, UserError
+from providers.base import Asked, Request, Sample
+from providers.book import ModelBook
+from providers.budget import Budget
+from providers.codec import Stored, as_record, from_record
+from providers.endpoints import Endpoint, Endpoints
+from providers.errors import AuthError, ProviderError
+from providers.keys import digest_request, sample_key
+from providers.memory import Memory
+from providers.models import ModelSpec
+from providers.payer import Meter, Paid, Payer, Question, Unpaid
+from providers.preflight import preflight
+from providers.scope import Scope
+from providers.tally import Totals
+
+__all__ = ["CacheMode", "Gateway", "GatewayStatus"]
+
+CacheMode = Literal["off", "on", "read-only", "refresh"]
+"""on: read and write. off: neither. refresh: pay anew and replace what is stored. read-only: read, write nothing."""
+
+_Outcome = Stored | ColonnadeError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayStatus:
+    """A snapshot for progress displays; counts since the gateway was opened."""
+
+    in_flight: int
+    """Requests that are out now."""
+    paid: Totals
+    """Samples that were paid, with their tokens and dollars."""
+    cached_calls: int
+    """Samples that were handed out and cost nothing."""
+    requests: int
+    """Attempts over the wire."""
+    retries: int
+    failures: int
+    """Samples that did not come, after all retries."""
+    uncertain: int
+    """Attempts that broke off (timeout, reset, cancelled), so that what was billed for them is not known."""
+    budget_dollars: Decimal | None
+    reserved_dollars: Decimal
+
+
+class Gateway:
+    """The one way to models; an async context manager that belongs to one event loop.
+
+    `store` None keeps nothing beyond memory. Transports are made at first use and live as long as the gateway; the
+    store stays open when the gateway closes.
+    """
+
+    def __init__(
+        self, book: ModelBook, store: CallStore | None, *, budget: Budget | None = None, cache: CacheMode = "on"
+    ) -> None:
+        self._store = store
+        self._budget = budget
+        self._endpoints = Endpoints(book)
+        self._meter = Meter()
+        self._payer = Payer(budget, self._meter)
+        self._memory = Memory()
+        self._flying: dict[str, asyncio.Future[_Outcome]] = {}
+        self._cached = 0
+        self._refreshed: set[str] = set()
+        self._cache: CacheMode = cache
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self._endpoints.aclose()
+
+    def spec(self, model: str) -> ModelSpec:
+        """Return what is known of a model; raises `ConfigError` for an unknown one."""
+        return self._endpoints.spec(model)
+
+    async def preflight(self, models: Iterable[str]) -> None:
+        """See that every model can be reached and is served; raises `ConfigError` in one sentence."""
+        await preflight([self._endpoints.of(model) for model in dict.fromkeys(models)])
+
+    def status(self) -> GatewayStatus:
+        """Return the counts so far."""
+        meter, budget = self._meter, self._budget
+        return GatewayStatus(
+            in_flight=self._endpoints.in_flight,
+            paid=meter.tally.totals(),
+            cached_calls=self._cached,
+            requests=meter.requests,
+            retries=meter.retries,
+            failures=meter.failures,
+            uncertain=meter.uncertain,
+            budget_dollars=budget.dollars if budget else None,
+            reserved_dollars=budget.reserved.dollars if budget else Decimal(0),
+        )
+
+    async def ask(self, request: Request, n: int = 1, *, scope: Scope, node: str, first: int | None = None) -> Asked:
+        """Return n samples of a request, from the cache or paid, in index order, and the errors of those that failed.
+
+        The indices are taken before the first await; `first` names the first one instead of taking the next. Raises
+        `AuthError`, `BudgetExceeded` and `UserError`s, but only after what else was under way has been kept.
+        """
+        question = self._question(request, scope)
+        digest = question.digest
+        indices = scope.take(digest.hash, n) if first is None else range(first, first + n)
+        keyed = {index: sample_key(digest, index) for index in indices}
+        outcomes = await self._collect(question, keyed, scope, node)
+        samples: list[Sample] = []
+        failures: list[ProviderError] = []
+        fatal: ColonnadeError | None = None
+        for index in indices:
+            outcome = outcomes[index]
+            if isinstance(outcome, Stored):
+                sample = _sample(outcome, request.model, index, scope)
+                scope.use(node, sample)
+                samples.append(sample)
+            elif isinstance(outcome, ProviderError) and not isinstance(outcome, AuthError):
+                scope.fail(node, outcome)
+                failures.append(outcome)
+            elif fatal is None or isinstance(outcome, UserError):
+                fatal = outcome
+        if fatal is not None:
+            raise fatal
+        return Asked(tuple(samples), tuple(failures))
+
+    def _question(self, request: Request, scope: Scope) -> Question:
+        endpoint = self._endpoints.of(request.model)
+        sampling = endpoint.sampling(request.sampling)
+        if request.continue_final:
+            endpoint.require("prefix_continuation")
+        digest = digest_request(
+            identity=endpoint.identity,
+            messages=request.messages,
+            sampling=sampling,
+            continue_final=request.continue_final,
+            fresh=scope.fresh,
+            extra=endpoint.extra,
+        )
+        if sampling.seed is not None and not endpoint.spec.capabilities.seed:
+            # It stays in the key, so that seeds keep their samples apart, but an endpoint without seeds is not sent it.
+            sampling = replace(sampling, seed=None)
+        return Question(
+            endpoint=endpoint,
+            messages=request.messages,
+            sampling=sampling,
+            continue_final=request.continue_final,
+            digest=digest,
+        )
+
+    async def _collect(
+        self, question: Question, keyed: Mapping[int, str], scope: Scope, node: str
+    ) -> dict[int, _Outcome]:
+        """Get every sample from memory, from an identical call in flight, or by obtaining it."""
+        found: dict[int, _Outcome] = {}
+        wanted = dict(keyed)
+        while wanted:
+            mine: dict[int, asyncio.Future[_Outcome]] = {}
+            theirs: dict[int, asyncio.Future[_Outcome]] = {}
+            for index, key in wanted.items():
+                hit = self._memory.get(key)
+                if hit is not None:
+                    self._cached += 1
+                    found[index] = hit
+                elif key in self._flying:
+                    theirs[index] = self._flying[key]
+                else:
+                    mine[index] = self._flying[key] = asyncio.get_running_loop().create_future()
+            if mine:
+                try:
+                    await self._obtain(question, {index: keyed[index] for index in mine}, scope, node)
+                finally:
+                    self._land(keyed, mine)
+            if theirs:
+                await asyncio.wait(theirs.values())
+            for index, future in (mine | theirs).items():
+                # One that was given up (its caller was cancelled) is asked for again, by us.
+                if not future.cancelled():
+                    found[index] = future.result()
+                    self._cached += index in theirs
+            wanted = {index: key for index, key in wanted.items() if index not in found}
+        return found
+
+    def _land(self, keyed: Mapping[int, str], mine: Mapping[int, asyncio.Future[_Outcome]]) -> None:
+        for index, future in mine.items():
+            del self._flying[keyed[index]]
+            if not future.done():
+                future.cancel()
+
+    async def _obtain(self, question: Question, keyed: Mapping[int, str], scope: Scope, node: str) -> None:
+        """Resolve the future of every index, from the store or by paying."""
+        missing = dict(keyed)
+        readable = self._readable(keyed)
+        if self._store is not None and readable:
+            for key, record in (await self._store.find(readable)).items():
+                self._cached += 1
+                self._resolve(from_record(record))
+                missing = {index: other for index, other in missing.items() if other != key}
+        if missing:
+            await self._buy(question, missing, scope, node)
+
+    def _readable(self, keyed: Mapping[int, str]) -> list[str]:
+        if self._cache == "off":
+            return []
+        if self._cache == "refresh":
+            return [key for key in keyed.values() if key in self._refreshed]
+        return list(keyed.values())
+
+    async def _buy(self, question: Question, missing: Mapping[int, str], scope: Scope, node: str) -> None:
+        groups = _groups(question, sorted(missing))
+        if len(groups) == 1:
+            await self._buy_group(question, groups[0], missing, scope, node)
+            return
+        async with asyncio.TaskGroup() as tasks:
+            for group in groups:
+                tasks.create_task(self._buy_group(question, group, missing, scope, node))
+
+    async def _buy_group(
+        self, question: Question, indices: Sequence[int], keys: Mapping[int, str], scope: Scope, node: str
+    ) -> None:
+        outcomes = await self._payer.pay(question, tuple(indices), tuple(keys[index] for index in indices))
+        payer = (scope.run_id, scope.item_id)
+        bought: list[Paid] = []
+        for outcome in outcomes:
+            if isinstance(outcome, Unpaid):
+                self._flying[keys[outcome.index]].set_result(outcome.error)
+            else:
+                bought.append(outcome)
+        try:
+            samples = await self._commit(question, bought, keys, payer, node)
+        except ColonnadeError as error:
+            for paid in bought:
+                self._flying[keys[paid.index]].set_result(error)
+        else:
+            for stored in samples:
+                self._resolve(stored)
+        rest = {index: keys[index] for index in indices[len(outcomes) :]}
+        if rest:
+            await self._buy(question, rest, scope, node)
+
+    async def _commit(
+        self, question: Question, bought: Sequence[Paid], keys: Mapping[int, str], payer: tuple[str, str], node: str
+    ) -> list[Stored]:
+        """Make samples durable; where another process was first, its samples stand in place of ours."""
+        samples = [
+            Stored(
+                key=keys[paid.index],
+                completion=paid.completion,
+                cost=paid.cost,
+                latency_s=paid.latency_s,
+                payer=payer,
+            )
+            for paid in bought
+        ]
+        if self._store is None or not samples or self._cache in ("off", "read-only"):
+            return samples
+        endpoint, request = question.endpoint, question.digest.payload.decode()
+        records = [
+            as_record(
+                stored,
+                identity=endpoint.identity,
+                alias=endpoint.spec.name,
+                node=node,
+                index=paid.index,
+                request=request,
+                served=paid.served_model,
+            )
+            for stored, paid in zip(samples, bought, strict=True)
+        ]
+        standing = await self._store.put(records, replace=self._cache == "refresh")
+        if self._cache == "refresh":
+            self._refreshed.update(record.key for record in records)
+        if not standing:
+            return samples
+        return [
+            replace(from_record(standing[stored.key]), payer=payer) if stored.key in standing else stored
+            for stored in samples
+        ]
+
+    def _resolve(self, stored: Stored) -> None:
+        if self._cache != "off":
+            self._memory.put(stored)
+        self._flying[stored.key].set_result(stored)
+
+
+def _sample(stored: Stored, alias: str, index: int, scope: Scope) -> Sample:
+    return Sample(
+        key=stored.key,
+        model=alias,
+        index=index,
+        completion=stored.completion,
+        cached=not scope.claims(stored.key, stored.payer),
+        cost=stored.cost,
+        latency_s=stored.latency_s,
+    )
+
+
+def _groups(question: Question, indices: Sequence[int]) -> list[list[int]]:
+    """Divide indices into requests: one with n = k where the endpoint can, else one each.
+
+    With a seed only neighbours go together, since a server draws the samples of one request from seed, seed + 1, …
+    """
+    endpoint: Endpoint = question.endpoint
+    if not endpoint.many:
+        return [[index] for index in indices]
+    groups: list[list[int]] = []
+    for index in indices:
+        near = groups and (question.sampling.seed is None or index == groups[-1][-1] + 1)
+        if near and len(groups[-1]) < endpoint.spec.limits.max_n:
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    return groups

@@ -1,0 +1,206 @@
+"""Paying for samples: reserve, hold a permit, ask (again), settle. Nothing here knows of caches."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from decimal import Decimal
+
+from db.errors import ColonnadeError, ConfigError
+from providers.base import Completion, Message, Reply, Sampling, Usage, WireRequest
+from providers.budget import Amount, Budget, Reservation
+from providers.endpoints import Endpoint
+from providers.errors import CallTimeout, ConnectionFailed, ContentFiltered, ProviderError
+from providers.keys import RequestDigest, sample_seed
+from providers.prices import cost
+from providers.retry import is_uncertain
+from providers.tally import Tally
+
+__all__ = ["Meter", "Paid", "Payer", "Question", "Unpaid"]
+
+_BYTES_PER_MESSAGE = 16
+"""Upper bound of the tokens that a chat template adds to a message."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A request with its endpoint and its defaults applied, hashed."""
+
+    endpoint: Endpoint
+    messages: tuple[Message, ...]
+    sampling: Sampling
+    continue_final: bool
+    digest: RequestDigest
+
+
+@dataclass(frozen=True, slots=True)
+class Paid:
+    """A sample that came."""
+
+    index: int
+    completion: Completion
+    cost: Decimal | None
+    latency_s: float
+    served_model: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unpaid:
+    """A sample that did not come."""
+
+    index: int
+    error: ColonnadeError
+
+
+class Meter:
+    """What went over the wire since the gateway opened."""
+
+    __slots__ = ("failures", "requests", "retries", "tally", "uncertain")
+
+    def __init__(self) -> None:
+        self.tally = Tally()
+        self.requests = 0
+        self.retries = 0
+        self.failures = 0
+        self.uncertain = 0
+        """Attempts that broke off, so that nobody knows what the provider billed for them."""
+
+
+class Payer:
+    """Asks endpoints within a budget."""
+
+    def __init__(self, budget: Budget | None, meter: Meter) -> None:
+        self._budget = budget
+        self._meter = meter
+
+    async def pay(self, question: Question, indices: tuple[int, ...], keys: tuple[str, ...]) -> list[Paid | Unpaid]:
+        """Ask for samples in one request; the outcomes are those of the first indices, at least one.
+
+        Never raises a `ColonnadeError`: it becomes the outcome of every index.
+        """
+        reservation: Reservation | None = None
+        try:
+            if self._budget is not None:
+                reservation = await self._budget.reserve(self._worst_case(question, len(indices)))
+            reply, latency_s = await self._ask(question, indices, keys)
+        except ColonnadeError as error:
+            self._meter.failures += len(indices)
+            self._release(reservation)
+            return [Unpaid(index, error) for index in indices]
+        except BaseException:
+            self._release(reservation)
+            raise
+        _learn(question.endpoint, asked=len(indices), came=len(reply.completions))
+        return self._settle(question, indices, reply, latency_s, reservation)
+
+    def _release(self, reservation: Reservation | None) -> None:
+        if self._budget is not None and reservation is not None:
+            self._budget.release(reservation)
+
+    def _settle(
+        self,
+        question: Question,
+        indices: tuple[int, ...],
+        reply: Reply,
+        latency_s: float,
+        reservation: Reservation | None,
+    ) -> list[Paid | Unpaid]:
+        price = question.endpoint.spec.price
+        outcomes: list[Paid | Unpaid] = []
+        total = Amount()
+        for index, completion in zip(indices, reply.completions, strict=False):
+            usage = completion.usage
+            dollars = cost(usage, price)
+            total = total.plus(Amount(dollars or Decimal(0), usage.prompt_tokens + usage.completion_tokens, 1))
+            self._meter.tally.add(usage, dollars, paid=True)
+            withheld = _withheld(question, completion)
+            if withheld is None:
+                outcomes.append(Paid(index, completion, dollars, latency_s, reply.served_model))
+            else:
+                self._meter.failures += 1
+                outcomes.append(Unpaid(index, withheld))
+        if self._budget is not None and reservation is not None:
+            self._budget.settle(reservation, total)
+        return outcomes
+
+    async def _ask(self, question: Question, indices: tuple[int, ...], keys: tuple[str, ...]) -> tuple[Reply, float]:
+        endpoint = question.endpoint
+        wire = WireRequest(
+            model=endpoint.spec.model,
+            messages=question.messages,
+            sampling=question.sampling,
+            indices=indices,
+            seeds=tuple(sample_seed(key) for key in keys),
+            continue_final=question.continue_final,
+            timeout_s=endpoint.spec.limits.timeout_s,
+        )
+        waited_s, attempt = 0.0, 0
+        while True:
+            attempt += 1
+            try:
+                return await self._attempt(endpoint, wire)
+            except ProviderError as error:
+                self._meter.uncertain += is_uncertain(error)
+                wait = endpoint.retry.wait(error, attempt=attempt, waited_s=waited_s)
+                if wait is None:
+                    raise
+            self._meter.retries += 1
+            waited_s += wait
+            await asyncio.sleep(wait)
+
+    async def _attempt(self, endpoint: Endpoint, wire: WireRequest) -> tuple[Reply, float]:
+        async with endpoint.limiter:
+            self._meter.requests += 1
+            started = time.perf_counter()
+            try:
+                # The transports' own timeouts are between two reads; a server that trickles passes those for ever.
+                async with asyncio.timeout(wire.timeout_s):
+                    reply = await endpoint.transport.complete(wire)
+            except TimeoutError:
+                raise CallTimeout(
+                    f"The model '{endpoint.spec.name}' did not answer within {wire.timeout_s:g} s."
+                ) from None
+            except asyncio.CancelledError:
+                self._meter.uncertain += endpoint.spec.hosted
+                raise
+            return reply, time.perf_counter() - started
+
+    def _worst_case(self, question: Question, n: int) -> Amount:
+        """Return the most that n samples can cost; raises `ConfigError` where a cap cannot be held."""
+        budget, spec = self._budget, question.endpoint.spec
+        if budget is None or (budget.dollars is None and budget.tokens is None):
+            return Amount(calls=n)
+        prompt = question.endpoint.transport.count_tokens(question.messages)
+        if prompt is None:
+            prompt = sum(len(message.content.encode()) + _BYTES_PER_MESSAGE for message in question.messages)
+        completion = question.sampling.max_tokens or spec.max_output or spec.context
+        if completion is None:
+            raise ConfigError(
+                f"A budget needs a bound on the answers of '{spec.name}'; give max_tokens, in the node or under "
+                f"'defaults' in models.yaml."
+            )
+        dollars = cost(Usage(prompt, n * completion), spec.price)
+        if budget.dollars is not None and dollars is None:
+            raise ConfigError(
+                f"A budget in dollars needs the price of '{spec.name}', which is unknown; give it in models.yaml as "
+                f"price: {{prompt: …, completion: …}} in dollars per million tokens, or cap tokens or calls instead."
+            )
+        return Amount(dollars or Decimal(0), prompt + n * completion, n)
+
+
+def _learn(endpoint: Endpoint, *, asked: int, came: int) -> None:
+    """Stop asking for several at once where a server has only ever given one (Ollama overlooks `n`)."""
+    if asked > 1 and came >= asked:
+        endpoint.many_proven = True
+    elif asked > 1 and came == 1 and not endpoint.many_proven:
+        endpoint.many = False
+
+
+def _withheld(question: Question, completion: Completion) -> ProviderError | None:
+    name = question.endpoint.spec.name
+    if completion.finish_reason == "content_filter":
+        return ContentFiltered(f"The provider of '{name}' withheld the answer (content filter).")
+    if completion.finish_reason == "cancelled":
+        return ConnectionFailed(f"The model '{name}' was stopped before its answer was complete.")
+    return None

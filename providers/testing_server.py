@@ -1,0 +1,398 @@
+"""A real HTTP server that speaks chat completions, deterministic and cheap, and that misbehaves on request.
+
+For tests, benchmarks and examples:
+
+    async with ModelServer(latency_s=0.05) as server:
+        ...  # server.url, server.ledger
+
+    python -m providers.testing_server --port 8010 --latency 0.05
+
+Its ledger is what a provider's bill would be: samples, requests and tokens that were answered in full.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+
+import orjson
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+__all__ = ["Asking", "Fault", "Ledger", "ModelServer", "count_tokens", "main"]
+
+Fault = Literal[
+    "401",
+    "429",
+    "429-retry-after",
+    "500",
+    "503",
+    "bad-request",
+    "content-filter",
+    "context-length",
+    "empty-choices",
+    "fewer-choices",
+    "no-usage",
+    "reset",
+    "timeout",
+    "trickle",
+    "truncated",
+    "wrong-usage",
+]
+"""`wrong-usage` reports numbers that are no counts; `reset` and `truncated` break off in the middle of the body."""
+
+_ALL_FAULTS: tuple[Fault, ...] = get_args(Fault)
+_WORDS = ("so", "we", "add", "the", "two", "and", "carry", "one", "then", "twice", "makes", "left", "over", "hence")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """One choice that the server is to write."""
+
+    model: str
+    prompt: str
+    """The content of the last message."""
+    messages: tuple[tuple[str, str], ...]
+    sample: int
+    """Its number: `seed` + choice where a seed was sent, 0 at temperature 0, else counted per request body."""
+    body: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What was served in full, and what was refused or broken off."""
+
+    requests: int = 0
+    """Requests that came in, faulty ones included."""
+    answered: int = 0
+    """Requests that were answered in full."""
+    calls: int = 0
+    """Samples that were answered in full."""
+    prompt_tokens: int = 0
+    """Tokens of prompts, each counted once per answered request."""
+    completion_tokens: int = 0
+    most_at_once: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    by_prompt: Counter[str] = field(default_factory=Counter)
+    """Samples answered in full, by model, messages and sampling (see `request_key`)."""
+    by_sample: Counter[str] = field(default_factory=Counter)
+    """How often each sample was answered in full, by `request_key`:sample; above 1 is a repeat."""
+
+    def as_json(self) -> bytes:
+        """Return the ledger as a JSON object."""
+        plain = {name: getattr(self, name) for name in self.__slots__}
+        return orjson.dumps(plain)
+
+
+def count_tokens(text: str) -> int:
+    """Count the tokens of a text as the server counts them: one to four bytes, and at least one."""
+    return 1 + len(text.encode()) // 4
+
+
+def request_key(body: dict[str, Any]) -> str:
+    """Return a hash of what is asked, without the number of samples and the seed."""
+    asked = {name: value for name, value in body.items() if name not in ("n", "seed")}
+    return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+
+class ModelServer:
+    """The server; an async context manager. Replies depend on nothing but the prompt, the salt and the sample.
+
+    `script` names the faults of the first requests (None: none); after it, `faults` strike with probability
+    `fault_rate`, drawn from `fault_seed`. `reply` writes the text of a sample. `api_key` refuses every other key.
+    `counting` False numbers samples within each request from 0, so that a repeated request repeats its texts.
+    """
+
+    def __init__(
+        self,
+        *,
+        models: Sequence[str] = ("test-model",),
+        latency_s: float = 0.0,
+        script: Iterable[Fault | None] = (),
+        fault_rate: float = 0.0,
+        faults: Sequence[Fault] = ("429", "429-retry-after", "500", "503", "reset", "truncated", "empty-choices"),
+        fault_seed: int = 0,
+        retry_after_s: float = 0.05,
+        hang_s: float = 3600.0,
+        reply: Callable[[Asking], str] | None = None,
+        salt: str = "",
+        api_key: str | None = None,
+        counting: bool = True,
+        host: str = "127.0.0.1",
+        port: int = 0,
+    ) -> None:
+        self.models = tuple(models)
+        self.latency_s = latency_s
+        self.script = list(script)
+        self.fault_rate = fault_rate
+        self.faults = tuple(faults)
+        self.retry_after_s = retry_after_s
+        self.hang_s = hang_s
+        self.reply = reply or self._reply
+        self.salt = salt
+        self.api_key = api_key
+        self.counting = counting
+        self.ledger = Ledger()
+        self._random = random.Random(fault_seed)
+        self._host, self._port = host, port
+        self._asked: Counter[str] = Counter()
+        self._now = 0
+        self._runner: web.ServerRunner | None = None
+
+    @property
+    def url(self) -> str:
+        """The base URL, `/v1` included."""
+        return f"http://{self._host}:{self._port}/v1"
+
+    async def __aenter__(self) -> Self:
+        from aiohttp import web
+
+        self._runner = web.ServerRunner(web.Server(self._serve, access_log=None), handle_signals=False)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._host, self._port, backlog=4096, shutdown_timeout=0.2)
+        await site.start()
+        self._port = self._runner.addresses[0][1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path.endswith("/chat/completions"):
+            self.ledger.requests += 1
+            self._now += 1
+            self.ledger.most_at_once = max(self.ledger.most_at_once, self._now)
+            try:
+                return await self._chat(request)
+            finally:
+                self._now -= 1
+        if request.path.endswith("/models"):
+            return self._list_models(request)
+        if request.path == "/ledger":
+            return _json(self.ledger.as_json())
+        return _refusal(404, f"no such path: {request.path}")
+
+    def _list_models(self, request: web.BaseRequest) -> web.Response:
+        if self._refused(request):
+            return _refusal(401, f"Incorrect API key provided: {request.headers.get('Authorization', '')}")
+        return _json(
+            orjson.dumps({"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})
+        )
+
+    async def _chat(self, request: web.BaseRequest) -> web.StreamResponse:
+        body: dict[str, Any] = orjson.loads(await request.read())
+        if self._refused(request):
+            return _refusal(401, f"Incorrect API key provided: {request.headers.get('Authorization', '')}")
+        if body.get("model") not in self.models:
+            return _refusal(404, f"The model `{body.get('model')}` does not exist.", code="model_not_found")
+        fault = self._fault()
+        if fault is not None:
+            self.ledger.faults[fault] += 1
+            early = await self._refuse(fault)
+            if early is not None:
+                return early
+        if self.latency_s:
+            await asyncio.sleep(self.latency_s)
+        answer, bill = self._answer(body, fault)
+        broken = await self._break_off(request, answer, fault)
+        if broken is not None:
+            return broken
+        self._book(bill)
+        return _json(answer)
+
+    def _refused(self, request: web.BaseRequest) -> bool:
+        return self.api_key is not None and request.headers.get("Authorization") != f"Bearer {self.api_key}"
+
+    def _fault(self) -> Fault | None:
+        if self.script:
+            return self.script.pop(0)
+        if self.fault_rate and self._random.random() < self.fault_rate:
+            return self._random.choice(self.faults)
+        return None
+
+    async def _refuse(self, fault: Fault) -> web.Response | None:
+        """Answer a fault that keeps the model from being asked at all."""
+        if fault == "timeout":
+            await asyncio.sleep(self.hang_s)
+        refusals: dict[str, tuple[int, str, str | None]] = {
+            "401": (401, "Incorrect API key provided.", "invalid_api_key"),
+            "429": (429, "Rate limit reached.", "rate_limit_exceeded"),
+            "429-retry-after": (429, "Rate limit reached.", "rate_limit_exceeded"),
+            "500": (500, "The server had an error.", None),
+            "503": (503, "The engine is overloaded.", None),
+            "bad-request": (400, "Invalid value for 'temperature'.", "invalid_value"),
+            "context-length": (400, "This model's maximum context length is 8 tokens.", "context_length_exceeded"),
+        }
+        if fault not in refusals:
+            return None
+        status, message, code = refusals[fault]
+        headers = {"Retry-After": f"{self.retry_after_s:g}"} if fault == "429-retry-after" else {}
+        return _refusal(status, message, code=code, headers=headers)
+
+    def _answer(self, body: dict[str, Any], fault: Fault | None) -> tuple[bytes, _Bill]:
+        messages = tuple((str(m["role"]), str(m["content"])) for m in body["messages"])
+        key = request_key(body)
+        n = int(body.get("n") or 1)
+        given = 0 if fault == "empty-choices" else max(1, n // 2) if fault == "fewer-choices" else n
+        first = self._first_sample(body, key, given)
+        askings = [
+            Asking(model=body["model"], prompt=messages[-1][1], messages=messages, sample=number, body=body)
+            for number in ([first] * given if body.get("temperature") == 0 else range(first, first + given))
+        ]
+        choices = [_choice(place, self.reply(asking), body, fault) for place, asking in enumerate(askings)]
+        prompt = sum(count_tokens(content) + 4 for _, content in messages)
+        completion = sum(count_tokens(str(choice["message"]["content"])) for choice in choices)
+        usage: object = {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+            "prompt_tokens_details": {"cached_tokens": 0},
+        }
+        if fault in ("no-usage", "wrong-usage"):
+            usage = None if fault == "no-usage" else {"prompt_tokens": -1, "completion_tokens": "many"}
+        reply = {"id": f"chatcmpl-{key}", "object": "chat.completion", "created": 1, "model": body["model"]}
+        data = orjson.dumps({**reply, "choices": choices, "usage": usage})
+        return data, _Bill(key, tuple(asking.sample for asking in askings), prompt, completion)
+
+    def _first_sample(self, body: dict[str, Any], key: str, given: int) -> int:
+        if body.get("seed") is not None:
+            return int(body["seed"])
+        if body.get("temperature") == 0 or not self.counting:
+            return 0
+        first = self._asked[key]
+        self._asked[key] += given
+        return first
+
+    async def _break_off(
+        self, request: web.BaseRequest, answer: bytes, fault: Fault | None
+    ) -> web.StreamResponse | None:
+        from aiohttp import web
+
+        if fault == "truncated":
+            return _json(answer[: len(answer) // 2])
+        if fault not in ("reset", "trickle"):
+            return None
+        response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": str(len(answer))})
+        await response.prepare(request)
+        await response.write(answer[: len(answer) // 2])
+        if fault == "trickle":
+            for place in range(len(answer) // 2, len(answer) - 1):
+                await response.write(answer[place : place + 1])
+                await asyncio.sleep(0.02)
+        if request.transport is not None:
+            request.transport.abort()
+        return response
+
+    def _book(self, bill: _Bill) -> None:
+        ledger = self.ledger
+        ledger.answered += 1
+        ledger.calls += len(bill.samples)
+        ledger.prompt_tokens += bill.prompt_tokens if bill.samples else 0
+        ledger.completion_tokens += bill.completion_tokens
+        ledger.by_prompt[bill.key] += len(bill.samples)
+        ledger.by_sample.update(f"{bill.key}:{sample}" for sample in bill.samples)
+
+    def _reply(self, asking: Asking) -> str:
+        seed = hashlib.sha256(f"{self.salt}\0{asking.model}\0{asking.prompt}\0{asking.sample}".encode()).digest()
+        words = " ".join(_WORDS[byte % len(_WORDS)] for byte in seed[: 8 + seed[31] % 16])
+        return f"{words}.\nAnswer: {int.from_bytes(seed[:2], 'big') % 100}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Bill:
+    key: str
+    samples: tuple[int, ...]
+    prompt_tokens: int
+    completion_tokens: int
+
+
+def _choice(place: int, text: str, body: dict[str, Any], fault: Fault | None) -> dict[str, Any]:
+    finish = "stop"
+    for stop in body.get("stop") or ():
+        text = text.split(stop, 1)[0]
+    limit = body.get("max_tokens") or body.get("max_completion_tokens")
+    if limit is not None and count_tokens(text) > limit:
+        text, finish = text.encode()[: 4 * (limit - 1)].decode(errors="ignore"), "length"
+    message: dict[str, Any] = {"role": "assistant", "content": text}
+    if fault == "content-filter":
+        message["content"], finish = "", "content_filter"
+    choice: dict[str, Any] = {"index": place, "message": message, "finish_reason": finish, "logprobs": None}
+    if body.get("logprobs"):
+        choice["logprobs"] = {"content": [_token(token, body.get("top_logprobs") or 0) for token in _tokens(text)]}
+    return choice
+
+
+def _tokens(text: str) -> list[str]:
+    """Split a text into as many pieces as `count_tokens` counts."""
+    data = text.encode()
+    pieces = [data[start : start + 4].decode(errors="replace") for start in range(0, len(data), 4)]
+    return pieces if len(data) % 4 else [*pieces, ""]
+
+
+def _token(token: str, top: int) -> dict[str, Any]:
+    own = -(1 + len(token) % 3) / 8
+    likely = [{"token": token if rank == 0 else f"{token}~{rank}", "logprob": own - rank} for rank in range(top)]
+    return {"token": token, "logprob": own, "bytes": None, "top_logprobs": likely}
+
+
+def _json(data: bytes, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    from aiohttp import web
+
+    return web.Response(body=data, status=status, headers=headers, content_type="application/json")
+
+
+def _refusal(
+    status: int, message: str, *, code: str | None = None, headers: dict[str, str] | None = None
+) -> web.Response:
+    error = {"error": {"message": message, "type": "error", "code": code}}
+    return _json(orjson.dumps(error), status, headers)
+
+
+async def _run(server: ModelServer) -> None:
+    async with server:
+        print(server.url, flush=True)  # noqa: T201 - the line that whoever started the process waits for
+        await asyncio.Event().wait()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve until interrupted; prints the base URL once it listens."""
+    parser = argparse.ArgumentParser(prog="python -m providers.testing_server", description=main.__doc__)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--models", nargs="+", default=["test-model"])
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds before every answer")
+    parser.add_argument("--fault-rate", type=float, default=0.0)
+    parser.add_argument("--faults", nargs="+", default=None, choices=_ALL_FAULTS)
+    parser.add_argument("--fault-seed", type=int, default=0)
+    parser.add_argument("--salt", default="")
+    parser.add_argument("--stateless", action="store_true", help="a repeated request repeats its texts")
+    chosen = parser.parse_args(arguments)
+    settings: dict[str, Any] = {"faults": chosen.faults} if chosen.faults else {}
+    server = ModelServer(
+        models=chosen.models,
+        latency_s=chosen.latency,
+        fault_rate=chosen.fault_rate,
+        fault_seed=chosen.fault_seed,
+        salt=chosen.salt,
+        counting=not chosen.stateless,
+        port=chosen.port,
+        **settings,
+    )
+    try:
+        asyncio.run(_run(server))
+    except KeyboardInterrupt:
+        return
+
+
+if __name__ == "__main__":
+    main()
