@@ -35,10 +35,10 @@ class Runnable(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated:
-    """What came of an evaluation or of a part of it; the results themselves are in the store."""
+    """What came of an evaluation or of a part of it."""
 
-    done: tuple[ItemRecord, ...]
-    """The items that were done now, in the order of the items."""
+    results: tuple[ItemRecord, ...]
+    """Of the items asked for, in their order, those that are done, now or earlier in the same run."""
     skipped: tuple[str, ...]
     """Ids of the items that the store held already."""
     remaining: tuple[str, ...]
@@ -111,10 +111,14 @@ async def evaluate_items(
     except BaseExceptionGroup as group:
         # The first error is why the others were cancelled; people get that one and no group.
         raise _first(group) from None
+    skipped = tuple(item.id for item in items if item.id in stored)
+    done = dict(job.done)
+    if skipped:
+        done |= {r.item_id: r for r in run_store.items(run_id, architecture_id) if r.item_id in stored}
     return Evaluated(
-        done=tuple(job.done[item.id] for item in todo if item.id in job.done),
-        skipped=tuple(item.id for item in items if item.id in stored),
-        remaining=tuple(item.id for item in todo if item.id not in job.done),
+        results=tuple(done[item.id] for item in items if item.id in done),
+        skipped=skipped,
+        remaining=tuple(item.id for item in todo if item.id not in done),
         stopped=job.stopped,
     )
 
@@ -140,7 +144,7 @@ async def _answer(job: _Job, item: Item) -> ItemRecord:
         outcome = await job.architecture.run(
             item.prompt, gateway=job.gateway, scope=scope, answer_kind=job.task.answer_kind
         )
-    except Exception as error:  # noqa: BLE001 - one item that breaks a technique must not lose the others
+    except Exception as error:  # one item that breaks a technique must not lose the others
         cause = _cause(error)
         if isinstance(cause, _ENDS_THE_RUN):
             raise cause from error
