@@ -1,1 +1,35 @@
-"""."""
+"""Architectures: the spec and its checks, the compiler to LangGraph, the planner, presets, drawing, Archon import."""
+
+from architectures.archon import Imported, load_archon
+from architectures.check import Checked, check
+from architectures.compile import CompiledArchitecture, compile_architecture
+from architectures.load import Architecture, load
+from architectures.outcome import Outcome
+from architectures.plan import Dollars, NodeForecast, Plan, Quantities, plan
+from architectures.planner import Speed
+from architectures.preset import Parameter, Preset, preset, preset_info, preset_names
+from architectures.spec import ArchitectureSpec
+
+__all__ = [
+    "Architecture",
+    "ArchitectureSpec",
+    "Checked",
+    "CompiledArchitecture",
+    "Dollars",
+    "Imported",
+    "NodeForecast",
+    "Outcome",
+    "Parameter",
+    "Plan",
+    "Preset",
+    "Quantities",
+    "Speed",
+    "check",
+    "compile_architecture",
+    "load",
+    "load_archon",
+    "plan",
+    "preset",
+    "preset_info",
+    "preset_names",
+]

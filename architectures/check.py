@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from architectures.measuring import measured_by
 from architectures.places import Place
 from architectures.reading import unread
 from db.errors import SpecError, UserError
@@ -18,7 +17,7 @@ from nodes.base import Need, Technique
 
 if TYPE_CHECKING:
     from architectures.spec import AnyNode, ArchitectureSpec, Condition, TechniqueNode
-    from providers.models import ModelBook
+    from providers.book import ModelBook
 
 __all__ = ["Checked", "check"]
 
@@ -32,8 +31,7 @@ class Checked(NamedTuple):
 class _Have(NamedTuple):
     may: frozenset[Need] = frozenset()
     must: frozenset[Need] = frozenset()
-    measures: frozenset[str] | None = frozenset()
-    """None where a technique on the way does not say what it measures."""
+    measures: frozenset[str] = frozenset({"candidates"})
 
 
 class _Passed(NamedTuple):
@@ -104,19 +102,17 @@ def check(spec: ArchitectureSpec, book: ModelBook | None = None, *, source: str 
 
 
 def _after(settings: Technique, have: _Have) -> _Have:
-    measures = measured_by(type(settings))
     return _Have(
         (have.may - settings.drops) | settings.gives,
         (have.must - settings.drops) | settings.gives,
-        None if have.measures is None or measures is None else have.measures | measures,
+        have.measures | settings.measures,
     )
 
 
 def _joined(nodes: list[_Passed]) -> _Have:
     certain = [node for node in nodes if not node.skippable]
     may = frozenset[Need]().union(*(node.handed_on.may for node in nodes))
-    taken = [have.measures for node in nodes for have in (node.received, node.handed_on)]
-    known = None if None in taken else frozenset[str]().union(*(m for m in taken if m is not None))
+    known = frozenset[str]().union(*(node.handed_on.measures for node in nodes))
     if certain:
         return _Have(may, frozenset[Need]().union(*(node.handed_on.must for node in certain)), known)
     # Where all are skipped, what they received stands in; where some ran, what these handed on.
@@ -127,11 +123,9 @@ def _joined(nodes: list[_Passed]) -> _Have:
 
 
 def _check_condition(condition: Condition, have: _Have, place: Place) -> None:
-    if have.measures is None:
-        return
     for comparison in condition.comparisons:
-        if comparison.measure not in have.measures | {"candidates"}:
-            raise place.at(comparison.measure).unknown("measure", comparison.measure, have.measures | {"candidates"})
+        if comparison.measure not in have.measures:
+            raise place.unknown("measure", comparison.measure, have.measures)
 
 
 def _check_models(settings: Technique, book: ModelBook, place: Place) -> None:
@@ -141,7 +135,7 @@ def _check_models(settings: Technique, book: ModelBook, place: Place) -> None:
         except UserError as error:
             raise type(error)(str(place.at("model").error(str(error)))) from error
         for capability in sorted(settings.required()):
-            if not getattr(spec.capabilities, capability):
+            if not spec.capabilities.has(capability):
                 raise place.error(
                     f"the node needs {capability!r} of its models, which {model!r} lacks; "
                     "take another model, or say in models.yaml that it has it."

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from architectures.stages import Stage
     from nodes.base import AnswerKind
     from providers.gateway import Gateway
-    from providers.models import ModelBook
+    from providers.book import ModelBook
     from providers.scope import Scope
 
 __all__ = ["CompiledArchitecture", "compile_architecture"]

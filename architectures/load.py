@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from architectures.archon import is_archon, parse_archon
+from architectures.archon import is_archon, parse_archon, read_json
 from architectures.check import check
 from architectures.parse import Source, parse
 from architectures.places import Place
@@ -16,7 +16,7 @@ from architectures.spec import ArchitectureSpec
 from architectures.yamltext import read_text, read_yaml
 
 if TYPE_CHECKING:
-    from providers.models import ModelBook
+    from providers.book import ModelBook
 
 __all__ = ["Architecture", "load"]
 
@@ -70,7 +70,9 @@ def _named(name: str, parameters: dict[str, object]) -> tuple[ArchitectureSpec, 
     if parameters:
         raise place.error("only a preset takes parameters.")
     path = Path(name)
-    return _data(read_yaml(read_text(path), place), Source.of(path), place)
+    text = read_text(path)
+    data = read_json(text, place) if path.suffix.lower() == ".json" else read_yaml(text, place)
+    return _data(data, Source.of(path), place)
 
 
 def _data(data: object, source: Source, place: Place) -> tuple[ArchitectureSpec, tuple[str, ...]]:

@@ -13,15 +13,10 @@ __all__ = ["reads", "unread"]
 
 
 def reads(settings: Technique) -> frozenset[Need]:
-    """Tell what a technique reads with its settings: what it needs, and what it uses where it is there.
-
-    A technique may name the latter as `reads`; else `use_critiques` and `show_tests` among its settings say it.
-    """
-    optional: frozenset[Need] = getattr(settings, "reads", frozenset())
+    """Tell what a technique reads: what it needs, what it declares, and what its settings switch on."""
     switches: dict[Need, str] = {"critiques": "use_critiques", "tests": "show_tests"}
     switched = frozenset[Need](need for need, switch in switches.items() if getattr(settings, switch, False))
-    off = frozenset[Need](need for need, switch in switches.items() if getattr(settings, switch, True) is False)
-    return settings.needs | switched | (optional - off)
+    return settings.needs | settings.reads | switched
 
 
 def unread(spec: ArchitectureSpec, *, top: bool) -> list[tuple[AnyNode, str]]:

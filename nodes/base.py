@@ -237,6 +237,8 @@ class Technique(BaseModel):
 
     needs: ClassVar[frozenset[Need]] = frozenset()
     """What the state must hold before the node."""
+    reads: ClassVar[frozenset[Need]] = frozenset()
+    """What the node uses where the state holds it, beyond what it needs."""
     gives: ClassVar[frozenset[Need]] = frozenset()
     """What the node adds to the state."""
     drops: ClassVar[frozenset[Need]] = frozenset()

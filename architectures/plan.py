@@ -1,0 +1,215 @@
+"""What an architecture will cost, foretold without a call: calls, requests, tokens, dollars and seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from architectures.estimator import BookEstimator, text_tokens
+from architectures.planner import Line, Planner
+from nodes.base import ZERO, Range, Shape, exactly
+
+if TYPE_CHECKING:
+    from architectures.planner import Speed
+    from architectures.spec import ArchitectureSpec
+    from nodes.base import CallPlan
+    from providers.book import ModelBook
+
+__all__ = ["ASSUMED_QUESTION", "Dollars", "NodeForecast", "Plan", "Quantities", "plan"]
+
+ASSUMED_QUESTION: Final = Range(8, 100, 1000)
+"""Tokens of a question of which nothing is known."""
+
+_MILLION = Decimal(1_000_000)
+
+
+class Dollars(NamedTuple):
+    """A planned price in dollars."""
+
+    low: Decimal
+    likely: Decimal
+    high: Decimal
+
+    def plus(self, other: Dollars) -> Dollars:
+        """Add two prices."""
+        return Dollars(self.low + other.low, self.likely + other.likely, self.high + other.high)
+
+    def times(self, count: int) -> Dollars:
+        """Multiply by a number of questions."""
+        return Dollars(self.low * count, self.likely * count, self.high * count)
+
+
+class Quantities(NamedTuple):
+    """What is counted: each a range that holds the truth, failed calls and samples that are stored already aside."""
+
+    calls: Range = ZERO
+    requests: Range = ZERO
+    prompt_tokens: Range = ZERO
+    completion_tokens: Range = ZERO
+    dollars: Dollars | None = Dollars(Decimal(0), Decimal(0), Decimal(0))
+    """None where the price of a model that may be asked is unknown."""
+
+    def plus(self, other: Quantities) -> Quantities:
+        """Add; an unknown price makes the sum unknown."""
+        known = self.dollars is not None and other.dollars is not None
+        return Quantities(
+            self.calls.plus(other.calls),
+            self.requests.plus(other.requests),
+            self.prompt_tokens.plus(other.prompt_tokens),
+            self.completion_tokens.plus(other.completion_tokens),
+            self.dollars.plus(other.dollars) if self.dollars and other.dollars and known else None,
+        )
+
+    def times(self, count: int) -> Quantities:
+        """Multiply by a number of questions."""
+        each = exactly(count)
+        return Quantities(
+            self.calls.times(each),
+            self.requests.times(each),
+            self.prompt_tokens.times(each),
+            self.completion_tokens.times(each),
+            self.dollars.times(count) if self.dollars else None,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeForecast:
+    """The plan of one node for one question."""
+
+    id: str
+    """Inside a loop or a nested architecture with the ids around it: `improve.critique`, all rounds together."""
+    technique: str
+    models: tuple[str, ...]
+    runs: Range
+    """How often it runs."""
+    quantities: Quantities
+    candidates: Range
+    """How many candidates it hands on when it runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What one question will cost, by node and in total."""
+
+    nodes: tuple[NodeForecast, ...]
+    total: Quantities
+    unpriced: tuple[str, ...]
+    """Models whose price is unknown."""
+    unbounded: tuple[str, ...]
+    """Models whose replies no known limit bounds; give `max_tokens`."""
+    seconds: Range | None
+    """Wall time by the critical path; None where the speed of a model is unknown."""
+    candidates: Range
+    """How many candidates the output holds; the first is the answer."""
+    assumptions: tuple[str, ...]
+
+    @property
+    def exact_calls(self) -> bool:
+        """Whether the number of calls does not depend on what the models say."""
+        return self.total.calls.low == self.total.calls.high
+
+
+def plan(
+    spec: ArchitectureSpec,
+    book: ModelBook,
+    question: float | str | Sequence[str] | None = None,
+    *,
+    speeds: Mapping[str, Speed] | None = None,
+) -> Plan:
+    """Foretell one question's calls, tokens, dollars and (with `speeds`) seconds, without a call.
+
+    `question` is its number of tokens, its text, or the texts of many questions, for which `low` is that of the
+    cheapest, `likely` the mean and `high` that of the dearest. Raises `UserError` for a model that is not known.
+    """
+    models = _models(spec)
+    size, assumptions = _question(question, book, models)
+    planner = Planner(estimator=BookEstimator(book), speeds=speeds or {}, mixed=_families(book, models) > 1)
+    result, seconds = planner.architecture(spec, Shape(question=size))
+    forecasts = tuple(_forecast(line, book) for line in planner.lines.values())
+    total = Quantities()
+    for forecast in forecasts:
+        total = total.plus(forecast.quantities)
+    calls = [call for line in planner.lines.values() for call in line.calls if call.calls.high]
+    return Plan(
+        nodes=forecasts,
+        total=total,
+        unpriced=tuple(sorted({call.model for call in calls if book.resolve(call.model).price is None})),
+        unbounded=tuple(sorted({call.model for call in calls if call.completion_tokens.high == float("inf")})),
+        seconds=seconds,
+        candidates=result.candidates,
+        assumptions=assumptions,
+    )
+
+
+def _models(spec: ArchitectureSpec) -> tuple[str, ...]:
+    names: dict[str, None] = {}
+    for node in spec.ordered:
+        if node.kind == "technique":
+            inner = node.settings.models()
+        else:
+            inner = _models(node.body if node.kind == "loop" else node.spec)
+        names.update(dict.fromkeys(inner))
+    return tuple(names)
+
+
+def _families(book: ModelBook, models: Sequence[str]) -> int:
+    """Count the tokenizers that take part, as far as can be known: the embedded models share one."""
+    specs = [book.resolve(model) for model in models]
+    return len({"embedded" if spec.transport == "embedded" else spec.identity or spec.name for spec in specs})
+
+
+def _question(
+    question: float | str | Sequence[str] | None, book: ModelBook, models: Sequence[str]
+) -> tuple[Range, tuple[str, ...]]:
+    if question is None or (not isinstance(question, float | int | str) and not question):
+        low, likely, high = ASSUMED_QUESTION
+        return ASSUMED_QUESTION, (f"a question of {low:g} to {high:g} tokens, likely {likely:g}",)
+    if isinstance(question, float | int):
+        return exactly(question), ()
+    specs = [book.resolve(model) for model in models]
+    texts = [question] if isinstance(question, str) else list(question)
+    return text_tokens(texts, specs), ()
+
+
+def _forecast(line: Line, book: ModelBook) -> NodeForecast:
+    quantities = Quantities()
+    for call in line.calls:
+        if call.calls.high:
+            quantities = quantities.plus(_quantities(call, book))
+    return NodeForecast(
+        id=line.id,
+        technique=line.technique,
+        models=line.models,
+        runs=line.runs,
+        quantities=quantities,
+        candidates=line.candidates,
+    )
+
+
+def _quantities(call: CallPlan, book: ModelBook) -> Quantities:
+    prompt = _product(call.requests, call.prompt_tokens)
+    completion = _product(call.calls, call.completion_tokens)
+    price = book.resolve(call.model).price
+    dollars = None
+    if price is not None:
+        cached = price.prompt if price.cached_prompt is None else min(price.prompt, price.cached_prompt)
+        rates = (cached, price.prompt, price.prompt)
+        dollars = Dollars(
+            *(
+                (_priced(p, rate) + _priced(c, price.completion)) / _MILLION
+                for p, c, rate in zip(prompt, completion, rates, strict=True)
+            )
+        )
+    return Quantities(call.calls, call.requests, prompt, completion, dollars)
+
+
+def _product(count: Range, each: Range) -> Range:
+    # None of something without bound is none.
+    return Range(*(a * b if a else 0.0 for a, b in zip(count, each, strict=True)))
+
+
+def _priced(tokens: float, rate: Decimal) -> Decimal:
+    # Tokens without bound are free of charge where the rate is nothing.
+    return Decimal(repr(tokens)) * rate if rate else Decimal(0)
