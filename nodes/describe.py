@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -53,11 +54,10 @@ def sections(docstring: str) -> tuple[str, dict[str, str]]:
     """Split a docstring into what comes before the first section and the sections by name."""
     text = inspect.cleandoc(docstring)
     headings = list(_HEADING.finditer(text))
-    ends = [heading.start() for heading in headings[1:]] + [len(text)]
-    named = {
-        heading.group(1): inspect.cleandoc(text[heading.end() : end]).strip()
-        for heading, end in zip(headings, ends, strict=True)
-    }
+    named = {}
+    for heading, following in zip_longest(headings, headings[1:]):
+        end = following.start() if following else len(text)
+        named[heading.group(1)] = inspect.cleandoc(text[heading.end() : end]).strip()
     return (text[: headings[0].start()] if headings else text).strip(), named
 
 

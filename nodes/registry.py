@@ -105,17 +105,16 @@ def load_file(path: str | Path) -> tuple[str, ...]:
         return _loaded_files[module_name]
     if not file.is_file():
         raise SpecError(f"There is no technique file {str(path)!r}; give the path of a Python file.")
-    before = dict(_classes)
     try:
         _execute(module_name, file)
     except BaseException as error:
-        _take_back(before, module_name)
+        _take_back(module_name)
         if isinstance(error, SpecError) or not isinstance(error, Exception):
             raise
         raise SpecError(f"The technique file {str(path)!r} fails with {type(error).__name__}: {error}") from error
     found = tuple(sorted(name for name, cls in _classes.items() if cls.__module__ == module_name))
     if not found:
-        _take_back(before, module_name)
+        _take_back(module_name)
         raise SpecError(f"The file {str(path)!r} registers no technique; put @technique('its_name') above its class.")
     _loaded_files[module_name] = found
     return found
@@ -131,9 +130,9 @@ def _execute(module_name: str, file: Path) -> None:
     spec.loader.exec_module(module)
 
 
-def _take_back(before: dict[str, type[Technique]], module_name: str) -> None:
-    _classes.clear()
-    _classes.update(before)
+def _take_back(module_name: str) -> None:
+    for name in [name for name, cls in _classes.items() if cls.__module__ == module_name]:
+        del _classes[name]
     sys.modules.pop(module_name, None)
 
 
@@ -168,11 +167,11 @@ def _check(name: str, cls: type[Technique]) -> None:
     place = f"The technique {name!r} ({cls.__module__}.{cls.__qualname__})"
     if not name.isidentifier() or name != name.lower():
         raise SpecError(f"{place} needs a name of small letters, digits and underscores.")
+    if name in BUILT_IN and cls.__module__ != f"nodes.{name}":
+        raise SpecError(f"{place} has the name of a built-in technique; choose another.")
     known = _classes.get(name)
     if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
         raise SpecError(f"{place} has a name that {known.__module__}.{known.__qualname__} has already; choose another.")
-    if name in BUILT_IN and cls.__module__ != f"nodes.{name}":
-        raise SpecError(f"{place} has the name of a built-in technique; choose another.")
     if inspect.isabstract(cls):
         raise SpecError(f"{place} is abstract; define both run and plan.")
     if not cls.model_config.get("frozen") or cls.model_config.get("extra") != "forbid":
