@@ -28,7 +28,7 @@ class KvArena:
     """
 
     def __init__(self, slots: int, config: LlamaConfig) -> None:
-        self.length = round_up(config.context, 32)
+        self.length = max(64, round_up(config.context, 32))
         shape = (slots, config.layers, 2, config.kv_heads, self.length, config.head_dim)
         self._stride = 4 * int(np.prod(shape[1:]))
         self._map = mmap.mmap(-1, slots * self._stride, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

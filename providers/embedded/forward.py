@@ -1,8 +1,10 @@
 """The forward pass of a Llama decoder in NumPy: a chunk of one prompt, or one token of each of many sequences.
 
-Every product has a multiple of eight rows and scores are padded to multiples of 32 positions. At these shapes a row's
-result does not depend, with OpenBLAS, on the rows beside it, which is why a sample's text does not depend on
-what shares its batch. Buffers are allocated once; a step allocates next to nothing.
+A step has a multiple of 16 rows, a chunk of 32, and scores are padded to multiples of 32 positions, 64 at least. At
+these shapes the AVX-512 kernels of OpenBLAS give a row the same bits whatever the rows beside it and however many
+(smaller products take other kernels), which is why a sample's text does not depend on what shares its batch, nor on
+which beginnings of a prompt were read before. Its AVX2 kernels treat every second half dozen of rows differently, in
+the last bit. Buffers are allocated once; a step allocates next to nothing.
 """
 
 from __future__ import annotations
@@ -18,14 +20,18 @@ from providers.embedded.weights import F32, LlamaWeights
 
 __all__ = ["CHUNK", "ROWS", "Forward"]
 
-ROWS = 8
-"""Rows of a product are padded to multiples of this."""
+ROWS = 16
+"""Rows of a step are padded to multiples of this."""
 CHUNK = 128
 """Prompt tokens that one pass takes."""
-_POSITIONS = 32
+_CHUNK_ROWS = 32
 
 I64 = npt.NDArray[np.int64]
 _Attend = Callable[[int, F32, F32], None]
+
+
+def _width(positions: int) -> int:
+    return max(64, round_up(positions, 32))
 
 
 class Forward:
@@ -60,7 +66,7 @@ class Forward:
         The result is a view of a buffer that the next pass overwrites.
         """
         count = len(tokens)
-        width = round_up(int(positions.max()) + 1, _POSITIONS)
+        width = _width(int(positions.max()) + 1)
         mask = self._mask[: count * width].reshape(count, 1, 1, width)
         self._fill_mask(mask[:, 0, 0], positions)
 
@@ -73,11 +79,11 @@ class Forward:
     def prefill(self, tokens: I64, start: int, slot: int) -> F32:
         """Feed a prompt's tokens from position `start`, at most `CHUNK`, into a slot; return the last one's logits."""
         count = len(tokens)
-        rows = round_up(count, ROWS)
+        rows = round_up(count, _CHUNK_ROWS)
         padded = np.zeros(rows, np.int64)
         padded[:count] = tokens
         positions = np.minimum(np.arange(start, start + rows), start + count - 1)
-        width = round_up(start + count, _POSITIONS)
+        width = _width(start + count)
         mask = self._mask[: rows * width].reshape(rows, width)
         self._fill_mask(mask, positions)
         self._arena.touch(slot, start + count)

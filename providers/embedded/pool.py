@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 from typing import NamedTuple
 
@@ -43,7 +44,9 @@ class EngineLease:
             if self._given_back:
                 return
             self._given_back = True
-            shared = _shared[self._key]
+            shared = _shared.get(self._key)
+            if shared is None or shared.engine is not self.engine:
+                return  # inherited by a fork, where the engine's threads do not exist
             shared.users -= 1
             if shared.users:
                 return
@@ -63,6 +66,9 @@ def lease_engine(model: EmbeddedModel, *, max_batch: int, threads: int) -> Engin
         else:
             shared.users += 1
         return EngineLease(key, shared.engine)
+
+
+os.register_at_fork(after_in_child=_shared.clear)
 
 
 @atexit.register

@@ -135,7 +135,7 @@ def test_a_fault_reaches_the_caller_and_the_engine_lives_on(model: Path) -> None
     engine.submit(neighbour)
     broken = job_of(model, [5] * 500)  # longer than the context, which only the transport checks
     engine.submit(broken)
-    with pytest.raises(Overloaded, match="the embedded model 'tiny0' failed: ValueError"):
+    with pytest.raises(Overloaded, match=f"the embedded model '{model.name}' failed: ValueError"):
         broken.future.result(timeout=20)
     assert isinstance(neighbour.future.exception(timeout=20), Overloaded) or neighbour.future.done()
     healthy = job_of(model, [3, 10, 4])
@@ -198,6 +198,34 @@ async def test_blas_threads_are_held_to_one_and_restored(model: Path, monkeypatc
     third = EmbeddedTransport(str(model))
     await third.aclose()
     blas._openblas.cache_clear()
+
+
+def test_a_forked_child_says_that_its_engine_is_gone_and_can_start_another(model: Path) -> None:
+    code = f"""
+import asyncio, os
+from providers.base import Message, Sampling, WireRequest
+from providers.embedded import EmbeddedTransport
+from providers.errors import ConnectionFailed
+request = WireRequest(model={model.name!r}, messages=(Message("user", "7"),), sampling=Sampling(max_tokens=5),
+                      indices=(0,), seeds=(1,))
+async def child(inherited):
+    try:
+        await inherited.complete(request)
+    except ConnectionFailed:
+        await inherited.aclose()
+        fresh = EmbeddedTransport({str(model)!r})
+        await fresh.complete(request)
+        await fresh.aclose()
+        return 7
+transport = EmbeddedTransport({str(model)!r})
+child_id = os.fork()
+if child_id == 0:
+    os._exit(asyncio.run(child(transport)))
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child_id, 0)[1]))
+"""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ, check=False)
+    assert (done.returncode, done.stderr) == (7, "")
 
 
 def test_a_process_that_forgets_to_close_ends(model: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from providers.embedded.arena import KvArena
 from providers.embedded.config import LlamaConfig, read_config
-from providers.embedded.forward import CHUNK, Forward
+from providers.embedded.forward import CHUNK, ROWS, Forward
 from providers.embedded.model import load_model
 from providers.embedded.weights import read_tensors
 
@@ -59,7 +59,7 @@ def plain_llama(folder: Path, tokens: list[int]) -> F64:
     return norm(x, tensors["model.norm.weight"]) @ tensors[head_name].T
 
 
-def forward_of(folder: Path, slots: int = 9) -> tuple[Forward, KvArena, LlamaConfig]:
+def forward_of(folder: Path, slots: int = ROWS + 1) -> tuple[Forward, KvArena, LlamaConfig]:
     model = load_model(folder)
     arena = KvArena(slots, model.config)
     return Forward(model.weights, model.config, arena, slots - 1), arena, model.config
@@ -87,11 +87,11 @@ def test_prefill_and_decode_equal_the_plain_implementation(
     tokens = tokens_of(40, config)
     expected = plain_llama(folder, tokens.tolist())
     scale = expected.std()
-    logits = forward.prefill(tokens[:30], 0, 8)
+    logits = forward.prefill(tokens[:30], 0, ROWS)
     assert np.abs(logits - expected[29]).max() < 2e-5 * scale
-    arena.load(5, arena.copy_out(8, 30))
+    arena.load(5, arena.copy_out(ROWS, 30))
     for place in range(30, 40):
-        batch, positions = np.zeros(8, np.int64), np.zeros(8, np.int64)
+        batch, positions = np.zeros(ROWS, np.int64), np.zeros(ROWS, np.int64)
         batch[5], positions[5] = tokens[place], place
         logits = forward.decode(batch, positions)[5]
         assert np.abs(logits - expected[place]).max() < 2e-5 * scale
@@ -109,14 +109,22 @@ def test_prompt_in_several_chunks_equals_the_plain_implementation(make_model: Ca
 
 def test_a_row_does_not_depend_on_the_rows_beside_it(make_model: Callable[..., Path]) -> None:
     folder = make_model(hidden=128, heads=4, kv_heads=4, layers=4, intermediate=384)
-    forward, arena, config = forward_of(folder, slots=33)
+    forward, _, config = forward_of(folder, slots=33)
     prompts = [tokens_of(10 + 2 * slot, config, seed=slot) for slot in range(32)]
     for slot, prompt in enumerate(prompts):
         forward.prefill(prompt, 0, slot)
     last = np.array([prompt[-1] for prompt in prompts])
     positions = np.array([len(prompt) for prompt in prompts])
     together = forward.decode(last, positions).copy()
-    alone = np.concatenate([forward.decode(last[: slot + 8], positions[: slot + 8])[slot:] for slot in range(0, 32, 8)])
-    assert np.abs(together - alone).max() < 1e-5 * together.std()
-    assert (together.argmax(-1) == alone.argmax(-1)).all()
-    assert arena.data.shape[0] == 33
+    first = forward.decode(last[:ROWS], positions[:ROWS])
+    assert np.abs(together[:ROWS] - first).max() < 1e-5 * together.std()
+    assert (together[:ROWS].argmax(-1) == first.argmax(-1)).all()
+
+
+def test_a_long_sequence_gives_its_pages_back(make_model: Callable[..., Path]) -> None:
+    config = read_config(make_model(context=1024))
+    arena = KvArena(3, config)
+    for length, kept in ((300, True), (900, False)):
+        arena.load(1, np.ones((config.layers, 2, config.kv_heads, length, config.head_dim), np.float32))
+        arena.release(1)
+        assert bool(arena.data[1].any()) is kept

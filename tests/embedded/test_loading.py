@@ -100,6 +100,21 @@ def test_rope_settings_of_transformers_4_and_5_read_alike(broken: Path) -> None:
     assert old.rope_theta == 500.0
 
 
+@pytest.mark.parametrize(("dtype", "stored"), [("F32", np.float32), ("F16", np.float16), ("I32", np.int32)])
+def test_other_types_of_numbers(broken: Path, dtype: str, stored: type[np.generic]) -> None:
+    from safetensors.numpy import save_file
+
+    config = read_config(broken)
+    tensors = read_tensors(broken, config)
+    save_file({name: value.astype(stored) for name, value in tensors.items()}, broken / "model.safetensors")
+    if dtype == "I32":
+        with pytest.raises(ConfigError, match="stored as I32; save the model as BF16, F16 or F32"):
+            read_tensors(broken, config)
+        return
+    for name, value in read_tensors(broken, config).items():
+        assert np.abs(value - tensors[name]).max() < (1e-3 if dtype == "F16" else 1e-12)
+
+
 def test_unknown_models_are_named() -> None:
     with pytest.raises(ConfigError, match="unknown embedded model 'minni'"):
         EmbeddedTransport("minni")
