@@ -6,7 +6,6 @@ import hashlib
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from nodes.base import AnswerKind
@@ -19,8 +18,6 @@ __all__ = ["Asking", "Item", "Parts", "Score", "ScoreStatus", "Scorer", "Task", 
 
 ScoreStatus = Literal["scored", "no_answer", "undecided", "judge_failed", "judge_unreadable"]
 
-_NOTHING: Mapping[str, str] = MappingProxyType({})
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
@@ -32,7 +29,7 @@ class Item:
     gold: str
     """The right answer; the letter of the right choice where there are choices; empty where a judge needs none."""
     choices: tuple[str, ...] = ()
-    metadata: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def prompt(self) -> str:
