@@ -9,6 +9,7 @@ from architectures.plan import Dollars, NodeForecast, Plan, Quantities, plan
 from architectures.planner import Speed
 from architectures.preset import Parameter, Preset, preset, preset_info, preset_names
 from architectures.spec import ArchitectureSpec
+from architectures.trace import outcome_from_json, trace_json
 
 __all__ = [
     "Architecture",
@@ -28,8 +29,10 @@ __all__ = [
     "compile_architecture",
     "load",
     "load_archon",
+    "outcome_from_json",
     "plan",
     "preset",
     "preset_info",
     "preset_names",
+    "trace_json",
 ]
