@@ -19,7 +19,7 @@ TAGS = ("candidate", "critique", "example", "question", "reasoning", "test", "te
 """The tags of the default prompts."""
 
 _NUMBER = re.compile(r"^([^\S\n]*(?:[*_#>`-]+[^\S\n]*)?)\[(?=[^\S\n]*\d+[^\S\n]*\])", re.MULTILINE)
-_TAG = re.compile(r"<(?=\s*/?\s*(?:" + "|".join(TAGS) + r")\b)", re.IGNORECASE)
+_TAG = re.compile(r"<(?=\s*+/?\s*+(?:" + "|".join(TAGS) + r")\b)", re.IGNORECASE)
 
 
 class Shown(NamedTuple):
