@@ -148,6 +148,17 @@ class ArchitectureSpec(_Frozen):
         """SHA-256 of the canonical JSON, in hex: what the architecture is, not how it was written."""
         return canonical.digest(self)
 
+    def models(self) -> tuple[str, ...]:
+        """Name the models that may be asked, nested architectures included, in order, each once."""
+        names: dict[str, None] = {}
+        for node in self.ordered:
+            if node.kind == "technique":
+                inner = node.settings.models()
+            else:
+                inner = (node.body if node.kind == "loop" else node.spec).models()
+            names.update(dict.fromkeys(inner))
+        return tuple(names)
+
     def data(self) -> dict[str, object]:
         """Return the architecture in its full written form (`nodes`, nested ones inline); parsing it gives it back."""
         return canonical.written(self)
