@@ -30,7 +30,7 @@ def make_job(
 ) -> EvaluateJob:
     """Read an architecture and make the job of evaluating it; raises `UserError`s."""
     from architectures import load
-    from providers.models import ModelBook
+    from providers.book import ModelBook
 
     spec = load(source, ModelBook.load(settings.models), parameters=parameters).spec
     task.load()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from db.database import Database
     from db.runs import RunStore
     from providers.gateway import Gateway
-    from providers.models import ModelBook
+    from providers.book import ModelBook
 
 __all__ = ["CacheMode", "Caps", "Session", "SessionSettings", "open_session"]
 
@@ -70,7 +70,7 @@ async def open_session(settings: SessionSettings) -> AsyncIterator[Session]:
     from db.runs import RunStore
     from providers.budget import Budget
     from providers.gateway import Gateway
-    from providers.models import ModelBook
+    from providers.book import ModelBook
 
     book = ModelBook.load(settings.models)
     caps = settings.caps

@@ -76,7 +76,7 @@ def _models(path: object) -> Finding:
     from pathlib import Path
 
     from db.errors import UserError
-    from providers.models import ModelBook
+    from providers.book import ModelBook
 
     try:
         names = ModelBook.load(path if isinstance(path, Path) else None).names()

@@ -23,7 +23,7 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def listing(context: typer.Context, models: ModelsOption = None, json: JsonOption = False) -> None:
     """List the models of models.yaml and those that are built in."""
-    from providers.models import ModelBook
+    from providers.book import ModelBook
 
     if context.invoked_subcommand is not None:
         return
@@ -45,7 +45,7 @@ def check(
     """Ask each model's endpoint for its model list; exit code 1 where one does not answer."""
     from db.errors import UserError
     from providers.gateway import Gateway
-    from providers.models import ModelBook
+    from providers.book import ModelBook
 
     book = ModelBook.load(models)
 

@@ -31,7 +31,7 @@ def plan(
     """Foretell what an architecture will cost, without a call; low, likely, high."""
     from architectures import load
     from architectures import plan as foretell
-    from providers.models import ModelBook
+    from providers.book import ModelBook
 
     if question is not None and task is not None:
         raise ConfigError("Give --question or --task, not both.")
