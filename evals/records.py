@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
+from architectures.trace import trace_json
 from db.runs import ItemRecord
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ def answered(
 
     Where the score is no plain right or wrong (`Score.status`), the error class holds that status.
     """
-    from architectures import trace_json
-
     judge = judging.totals()
     trace = {
         "outcome": trace_json(outcome),
