@@ -1,7 +1,7 @@
 """The forward pass of a Llama decoder in NumPy: a chunk of one prompt, or one token of each of many sequences.
 
-A step has a multiple of 16 rows, a chunk of 32, and scores are padded to multiples of 32 positions, 64 at least. At
-these shapes the AVX-512 kernels of OpenBLAS give a row the same bits whatever the rows beside it and however many
+A step has a multiple of 16 rows, a chunk a multiple of 8, 32 at least, and scores are padded to multiples of 32
+positions, 64 at least. At these shapes the AVX-512 kernels of OpenBLAS give a row the same bits whatever the rows beside it and however many
 (smaller products take other kernels), which is why a sample's text does not depend on what shares its batch, nor on
 which beginnings of a prompt were read before. Its AVX2 kernels treat every second half dozen of rows differently, in
 the last bit. Buffers are allocated once; a step allocates next to nothing.
@@ -79,7 +79,7 @@ class Forward:
     def prefill(self, tokens: I64, start: int, slot: int) -> F32:
         """Feed a prompt's tokens from position `start`, at most `CHUNK`, into a slot; return the last one's logits."""
         count = len(tokens)
-        rows = round_up(count, _CHUNK_ROWS)
+        rows = max(_CHUNK_ROWS, round_up(count, 8))
         padded = np.zeros(rows, np.int64)
         padded[:count] = tokens
         positions = np.minimum(np.arange(start, start + rows), start + count - 1)
