@@ -141,7 +141,8 @@ class Writer:
         from sqlalchemy.exc import DBAPIError
 
         if isinstance(error, DBAPIError):
-            wrapped = ConfigError(f"The database {self._name} could not be written: {error.orig}.")
+            reason = (str(error.orig).strip() or type(error.orig).__name__).splitlines()[0].rstrip(".")
+            wrapped = ConfigError(f"The database {self._name} could not be written: {reason}.")
             wrapped.__cause__ = error
             return wrapped
         return error
