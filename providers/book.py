@@ -13,7 +13,6 @@ from providers.builtin import built_in, suggestions
 from providers.models import Capabilities, Defaults, Limits, ModelSpec, ReplaySource
 from providers.prices import Price, listed
 
-
 __all__ = ["MODELS_VARIABLE", "ModelBook"]
 
 MODELS_VARIABLE = "COLONNADE_MODELS"

@@ -1,4 +1,4 @@
-"""All other hosted providers, through litellm: imported at first use, silent, without its callbacks, retries or prices."""
+"""All other hosted providers, through litellm: imported at first use, silent, without its callbacks and retries."""
 
 from __future__ import annotations
 

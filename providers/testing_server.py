@@ -155,9 +155,11 @@ class ModelServer:
     async def __aenter__(self) -> Self:
         from aiohttp import web
 
-        self._runner = web.ServerRunner(web.Server(self._serve, access_log=None), handle_signals=False)
+        self._runner = web.ServerRunner(
+            web.Server(self._serve, access_log=None), handle_signals=False, shutdown_timeout=0.2
+        )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port, backlog=4096, shutdown_timeout=0.2)
+        site = web.TCPSite(self._runner, self._host, self._port, backlog=4096)
         await site.start()
         self._port = self._runner.addresses[0][1]
         return self
