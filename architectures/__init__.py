@@ -3,6 +3,8 @@
 from architectures.archon import Imported, load_archon
 from architectures.check import Checked, check
 from architectures.compile import CompiledArchitecture, compile_architecture
+from architectures.draw_mermaid import draw_mermaid
+from architectures.draw_svg import draw_svg
 from architectures.load import Architecture, load
 from architectures.outcome import Outcome
 from architectures.plan import Dollars, NodeForecast, Plan, Quantities, plan
@@ -27,6 +29,8 @@ __all__ = [
     "Speed",
     "check",
     "compile_architecture",
+    "draw_mermaid",
+    "draw_svg",
     "load",
     "load_archon",
     "outcome_from_json",

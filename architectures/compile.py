@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from architectures.spec import ArchitectureSpec
     from architectures.stages import Stage
     from nodes.base import AnswerKind
-    from providers.gateway import Gateway
     from providers.book import ModelBook
+    from providers.gateway import Gateway
     from providers.scope import Scope
 
 __all__ = ["CompiledArchitecture", "compile_architecture"]

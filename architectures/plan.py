@@ -123,7 +123,7 @@ def plan(
     `question` is its number of tokens, its text, or the texts of many questions, for which `low` is that of the
     cheapest, `likely` the mean and `high` that of the dearest. Raises `UserError` for a model that is not known.
     """
-    models = _models(spec)
+    models = spec.models()
     size, assumptions = _question(question, book, models)
     planner = Planner(estimator=BookEstimator(book), speeds=speeds or {}, mixed=_families(book, models) > 1)
     result, seconds = planner.architecture(spec, Shape(question=size))
@@ -141,17 +141,6 @@ def plan(
         candidates=result.candidates,
         assumptions=assumptions,
     )
-
-
-def _models(spec: ArchitectureSpec) -> tuple[str, ...]:
-    names: dict[str, None] = {}
-    for node in spec.ordered:
-        if node.kind == "technique":
-            inner = node.settings.models()
-        else:
-            inner = _models(node.body if node.kind == "loop" else node.spec)
-        names.update(dict.fromkeys(inner))
-    return tuple(names)
 
 
 def _families(book: ModelBook, models: Sequence[str]) -> int:
