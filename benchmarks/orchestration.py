@@ -117,7 +117,7 @@ async def colonnade(url: str, shape: str, questions: int, n_in_one: bool) -> dic
                     raise SystemExit(f"{len(failed)} items failed: {failed[:1]}")
 
             figures = await measured(all_items, 1)
-            paid = session.gateway.status().totals.paid_calls
+            paid = session.gateway.status().paid.calls
             if paid != questions * SHAPES[shape]["calls"]:
                 raise SystemExit(f"{paid} calls were made, not {questions * SHAPES[shape]['calls']}")
             return figures

@@ -55,7 +55,9 @@ class Progress:
         if self._bars is None:
             return
         status = session.gateway.status()
-        spent = f"{number(status.totals.paid_calls)} calls, {dollars(status.totals.paid_cost)}"
+        paid = status.paid
+        tokens = paid.prompt_tokens + paid.completion_tokens
+        spent = f"{number(paid.calls)} calls, {number(tokens)} tokens, {dollars(paid.cost)}"
         if evaluation not in self._tasks:
             title, planned = self._titles[evaluation], self._planned[evaluation]
             self._tasks[evaluation] = self._bars.add_task(title, total=planned, spent=spent)
