@@ -71,8 +71,7 @@ class Engine:
                     job = self._next(worker)
                     if job is not None:
                         worker.begin(job)
-                    # Prompts first, so that batches are full; but scoring alone must not keep samples from moving.
-                    if job is None or not job.seeds or not worker.hungry or not self._queue:
+                    if not worker.hungry or not self._queue:
                         worker.step()
                 except Exception as error:  # noqa: BLE001 - a thread has no caller: the jobs carry the error
                     failure = Overloaded(f"the embedded model '{self._name}' failed: {type(error).__name__}: {error}.")

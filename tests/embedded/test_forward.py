@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from providers.embedded.arena import KvArena
+from providers.embedded.attention import Chunk
 from providers.embedded.config import LlamaConfig, read_config
 from providers.embedded.forward import CHUNK, ROWS, Forward
 from providers.embedded.model import load_model
@@ -65,6 +66,14 @@ def forward_of(folder: Path, slots: int = ROWS + 1) -> tuple[Forward, KvArena, L
     return Forward(model.weights, model.config, arena, slots - 1), arena, model.config
 
 
+NONE = np.empty(0, np.int64)
+
+
+def prefill(forward: Forward, tokens: npt.NDArray[np.int64], start: int, slot: int) -> npt.NDArray[np.float32]:
+    logits: npt.NDArray[np.float32] = forward.run(NONE, NONE, Chunk(tokens, start, slot))[-1]
+    return logits
+
+
 def tokens_of(count: int, config: LlamaConfig, seed: int = 3) -> npt.NDArray[np.int64]:
     return np.random.default_rng(seed).integers(0, config.vocab, count)
 
@@ -87,13 +96,13 @@ def test_prefill_and_decode_equal_the_plain_implementation(
     tokens = tokens_of(40, config)
     expected = plain_llama(folder, tokens.tolist())
     scale = expected.std()
-    logits = forward.prefill(tokens[:30], 0, ROWS)
+    logits = prefill(forward, tokens[:30], 0, ROWS)
     assert np.abs(logits - expected[29]).max() < 2e-5 * scale
     arena.load(5, arena.copy_out(ROWS, 30))
     for place in range(30, 40):
         batch, positions = np.zeros(ROWS, np.int64), np.zeros(ROWS, np.int64)
         batch[5], positions[5] = tokens[place], place
-        logits = forward.decode(batch, positions)[5]
+        logits = forward.run(batch, positions)[5]
         assert np.abs(logits - expected[place]).max() < 2e-5 * scale
 
 
@@ -101,8 +110,8 @@ def test_prompt_in_several_chunks_equals_the_plain_implementation(make_model: Ca
     folder = make_model(context=400)
     forward, _, config = forward_of(folder)
     tokens = tokens_of(CHUNK + 77, config)
-    forward.prefill(tokens[:CHUNK], 0, 0)
-    logits = forward.prefill(tokens[CHUNK:], CHUNK, 0)
+    prefill(forward, tokens[:CHUNK], 0, 0)
+    logits = prefill(forward, tokens[CHUNK:], CHUNK, 0)
     expected = plain_llama(folder, tokens.tolist())
     assert np.abs(logits - expected[-1]).max() < 2e-5 * expected.std()
 
@@ -112,13 +121,32 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(make_model: Callable[..., P
     forward, _, config = forward_of(folder, slots=33)
     prompts = [tokens_of(10 + 2 * slot, config, seed=slot) for slot in range(32)]
     for slot, prompt in enumerate(prompts):
-        forward.prefill(prompt, 0, slot)
+        prefill(forward, prompt, 0, slot)
     last = np.array([prompt[-1] for prompt in prompts])
     positions = np.array([len(prompt) for prompt in prompts])
-    together = forward.decode(last, positions).copy()
-    first = forward.decode(last[:ROWS], positions[:ROWS])
+    together = forward.run(last, positions).copy()
+    first = forward.run(last[:ROWS], positions[:ROWS])
     assert np.abs(together[:ROWS] - first).max() < 1e-5 * together.std()
     assert (together[:ROWS].argmax(-1) == first.argmax(-1)).all()
+
+
+def test_a_prompt_read_beside_a_batch_changes_neither(make_model: Callable[..., Path]) -> None:
+    folder = make_model(hidden=128, heads=4, kv_heads=4, layers=4, intermediate=384)
+    forward, arena, config = forward_of(folder)
+    prompts = [tokens_of(10 + slot, config, seed=slot) for slot in range(ROWS)]
+    for slot, prompt in enumerate(prompts):
+        prefill(forward, prompt, 0, slot)
+    last = np.array([prompt[-1] for prompt in prompts])
+    positions = np.array([len(prompt) for prompt in prompts])
+    chunk = Chunk(tokens_of(45, config, seed=99), 0, ROWS)
+    batch_alone, chunk_alone = forward.run(last, positions).copy(), forward.run(NONE, NONE, chunk)[-1].copy()
+    kv_alone = arena.copy_out(ROWS, 45)
+    both = forward.run(last, positions, chunk)
+    assert both.shape == (ROWS + 1, config.vocab)
+    tolerance = 1e-5 * batch_alone.std()
+    assert np.abs(both[:ROWS] - batch_alone).max() < tolerance
+    assert np.abs(both[ROWS] - chunk_alone).max() < tolerance
+    assert np.abs(arena.copy_out(ROWS, 45) - kv_alone).max() < 1e-4
 
 
 def test_a_long_sequence_gives_its_pages_back(make_model: Callable[..., Path]) -> None:
