@@ -15,12 +15,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from db.errors import ColonnadeError
-from nodes.base import AnswerKind, CallPlan, Range, Shape, State, exactly
+from nodes.base import AnswerKind, CallPlan, Candidate, Range, Shape, State, Technique, exactly
 from nodes.prompting import render
+from nodes.registry import get
 from providers.base import Asked, Completion, Message, Sample, Sampling, Usage
 from providers.errors import ProviderError
 
-__all__ = ["Prompt", "Script", "ScriptedContext", "ScriptedEstimator", "byte_count", "in_order", "shape_of"]
+__all__ = [
+    "Prompt",
+    "Script",
+    "ScriptedContext",
+    "ScriptedEstimator",
+    "Tried",
+    "byte_count",
+    "drafted",
+    "in_order",
+    "shape_of",
+    "try_out",
+]
 
 
 class Prompt(NamedTuple):
@@ -129,6 +141,48 @@ def _sample(prompt: Prompt, index: int, text: str) -> Sample:
     return Sample(
         key=key, model=prompt.model, index=index, completion=completion, cached=False, cost=None, latency_s=0.0
     )
+
+
+class Tried(NamedTuple):
+    """What came of trying out a technique."""
+
+    state: State
+    context: ScriptedContext
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts handed on, in order."""
+        return [candidate.text for candidate in self.state.candidates]
+
+    @property
+    def notes(self) -> list[tuple[str, str]]:
+        """Kind and detail of the notes."""
+        return [(note.kind, note.detail) for note in self.state.notes]
+
+
+def drafted(*texts: str) -> tuple[Candidate, ...]:
+    """Return candidates of a node `draft` with these texts."""
+    return tuple(
+        Candidate(id=f"draft:{number}", text=text, node="draft", model="fast", index=number - 1)
+        for number, text in enumerate(texts, 1)
+    )
+
+
+def try_out(
+    technique: Technique | str,
+    state: State,
+    replies: Iterable[str | ColonnadeError] | Script = (),
+    *,
+    answer_kind: AnswerKind = "auto",
+    style: str = "default",
+    **settings: object,
+) -> Tried:
+    """Run a technique, or the one of that name with these settings, as node `here`, and return what came of it."""
+    if isinstance(technique, str):
+        technique = get(technique).model_validate(settings)
+    script = replies if callable(replies) else in_order(replies)
+    context = ScriptedContext(script, node="here", answer_kind=answer_kind, style=style)
+    return Tried(asyncio.run(technique.run(state, context)), context)
 
 
 class ScriptedEstimator:
