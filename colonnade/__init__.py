@@ -1,8 +1,8 @@
 """Colonnade: compose, run, evaluate and search architectures of inference-time techniques, under a budget.
 
-    >>> import colonnade
-    >>> pipeline = colonnade.load("preset:self-consistency", model="embedded/mini", samples=8)
-    >>> pipeline.run("A box holds 4 pens. How many pens are in 3 boxes?").text  # doctest: +SKIP
+>>> import colonnade
+>>> pipeline = colonnade.load("preset:self-consistency", model="embedded/mini", samples=8)
+>>> pipeline.run("A box holds 4 pens. How many pens are in 3 boxes?").text  # doctest: +SKIP
 """
 
 from __future__ import annotations

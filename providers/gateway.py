@@ -24,7 +24,7 @@ from providers.errors import AuthError, ProviderError
 from providers.keys import digest_request, sample_key
 from providers.memory import Memory
 from providers.models import ModelSpec
-from providers.payer import Meter, Paid, Payer, Question, Unpaid
+from providers.payer import Meter, Paid, Payer, Question, Unpaid, require_price
 from providers.preflight import preflight
 from providers.scope import Scope
 from providers.tally import Totals
@@ -92,8 +92,11 @@ class Gateway:
         return self._endpoints.spec(model)
 
     async def preflight(self, models: Iterable[str]) -> None:
-        """See that every model can be reached and is served; raises `ConfigError` in one sentence."""
-        await preflight([self._endpoints.of(model) for model in dict.fromkeys(models)])
+        """See that every model can be paid, reached and is served; raises `ConfigError` in one sentence."""
+        endpoints = [self._endpoints.of(model) for model in dict.fromkeys(models)]
+        for endpoint in endpoints:
+            require_price(endpoint.spec, self._budget)
+        await preflight(endpoints)
 
     def status(self) -> GatewayStatus:
         """Return the counts so far."""

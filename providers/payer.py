@@ -13,11 +13,12 @@ from providers.budget import Amount, Budget, Reservation
 from providers.endpoints import Endpoint
 from providers.errors import CallTimeout, ConnectionFailed, ContentFiltered, ProviderError
 from providers.keys import RequestDigest, sample_seed
+from providers.models import ModelSpec
 from providers.prices import cost
 from providers.retry import is_uncertain
 from providers.tally import Tally
 
-__all__ = ["Meter", "Paid", "Payer", "Question", "Unpaid"]
+__all__ = ["Meter", "Paid", "Payer", "Question", "Unpaid", "require_price"]
 
 _BYTES_PER_MESSAGE = 16
 """Upper bound of the tokens that a chat template adds to a message."""
@@ -180,13 +181,18 @@ class Payer:
                 f"A budget needs a bound on the answers of '{spec.name}'; give max_tokens, in the node or under "
                 f"'defaults' in models.yaml."
             )
+        require_price(spec, budget)
         dollars = cost(Usage(prompt, n * completion), spec.price)
-        if budget.dollars is not None and dollars is None:
-            raise ConfigError(
-                f"A budget in dollars needs the price of '{spec.name}', which is unknown; give it in models.yaml as "
-                f"price: {{prompt: …, completion: …}} in dollars per million tokens, or cap tokens or calls instead."
-            )
         return Amount(dollars or Decimal(0), prompt + n * completion, n)
+
+
+def require_price(spec: ModelSpec, budget: Budget | None) -> None:
+    """See that a cap in dollars can be held for a model; raises `ConfigError` where its price is unknown."""
+    if budget is not None and budget.dollars is not None and spec.price is None:
+        raise ConfigError(
+            f"A budget in dollars needs the price of '{spec.name}', which is unknown; give it in models.yaml as "
+            f"price: {{prompt: …, completion: …}} in dollars per million tokens, or cap tokens or calls instead."
+        )
 
 
 def _learn(endpoint: Endpoint, *, asked: int, came: int) -> None:

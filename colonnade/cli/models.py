@@ -24,11 +24,12 @@ app = typer.Typer(
 def listing(context: typer.Context, models: ModelsOption = None, json: JsonOption = False) -> None:
     """List the models of models.yaml and those that are built in."""
     from providers.book import ModelBook
+    from providers.builtin import EMBEDDED
 
     if context.invoked_subcommand is not None:
         return
     book = ModelBook.load(models)
-    for name in book.names():
+    for name in (*book.names(), *(f"embedded/{model}" for model in EMBEDDED)):
         spec = book.resolve(name)
         if json:
             emit(_record(spec))
@@ -52,7 +53,7 @@ def check(
     async def ask() -> list[tuple[str, str]]:
         found: list[tuple[str, str]] = []
         async with Gateway(book, None) as gateway:
-            for name in names or book.names():
+            for name in names or [*book.names(), *(f"embedded/{model}" for model in EMBEDDED)]:
                 try:
                     await gateway.preflight([name])
                 except UserError as error:
