@@ -13,7 +13,7 @@ from architectures.places import Place
 from architectures.settings import make_settings
 from architectures.spec import MAX_ROUNDS, AnyNode, ArchitectureSpec, Condition, LoopNode, NestedNode, Operator
 from architectures.spec import TechniqueNode as _TechniqueNode
-from architectures.structure import check_graph
+from architectures.structure import check_graph, check_names
 from architectures.yamltext import read_text, read_yaml
 from db.errors import SpecError
 
@@ -75,9 +75,8 @@ def parse(data: object, *, source: Source | None = None, place: Place | None = N
         if key not in _TOP:
             raise place.unknown("key", key, _TOP)
     if ("layers" in top) == ("nodes" in top):
-        raise place.error(
-            "an architecture has either 'layers' or 'nodes'" + (", not both." if top else "; it is empty.")
-        )
+        found = "both" if "layers" in top else "neither"
+        raise place.error(f"an architecture has either 'layers' or 'nodes'; here are {found}.")
     if "layers" in top:
         if "output" in top:
             raise place.at("output").error("with 'layers' the last layer is the output; remove this key.")
@@ -133,6 +132,8 @@ def _nodes(data: object, place: Place) -> list[_Written]:
         after = _names(settings["after"], here.at("after")) if settings.get("after") is not None else ()
         rest = {key: item for key, item in settings.items() if key not in ("use", "after")}
         written.append(_Written(name, use, after, rest, here))
+    for node in written:
+        check_names(node.place.at("after"), node.after, list(nodes))
     return written
 
 

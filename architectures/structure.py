@@ -10,7 +10,7 @@ from architectures.places import Place
 if TYPE_CHECKING:
     from architectures.spec import AnyNode, ArchitectureSpec
 
-__all__ = ["ancestors", "check_graph", "ordered"]
+__all__ = ["ancestors", "check_graph", "check_names", "ordered"]
 
 
 def check_graph(spec: ArchitectureSpec, place: Place | None = None) -> None:
@@ -20,9 +20,9 @@ def check_graph(spec: ArchitectureSpec, place: Place | None = None) -> None:
     for index, node_id in enumerate(known):
         if node_id in known[:index]:
             raise place.at("nodes").error(f"two nodes are called {node_id!r}; give each its own name.")
-    _check_names(place.at("output"), spec.output, known)
+    check_names(place.at("output"), spec.output, known)
     for node in spec.nodes:
-        _check_names(place.at("nodes", node.id, "after"), node.after, known)
+        check_names(place.at("nodes", node.id, "after"), node.after, known)
     reached = {node.id for node in _visit(spec, place)}
     idle = [node_id for node_id in known if node_id not in reached]
     if idle:
@@ -50,7 +50,8 @@ def ancestors(nodes: Sequence[AnyNode]) -> list[int]:
     return sets
 
 
-def _check_names(place: Place, names: Sequence[str], known: Sequence[str]) -> None:
+def check_names(place: Place, names: Sequence[str], known: Sequence[str]) -> None:
+    """Raise `SpecError` for a name that is not known or stands there twice."""
     for index, name in enumerate(names):
         if name not in known:
             raise place.unknown("node", name, known)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     import yaml
 
 __all__ = ["read_text", "read_yaml"]
+
+_EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
 
 
 def read_text(path: Path) -> str:
@@ -45,6 +49,7 @@ def read_yaml(text: str, place: Place) -> object:
         raise place.error(f"this is no YAML: {' '.join(str(error).split())}.") from error
 
 
+@cache
 def _loader() -> type[yaml.SafeLoader]:
     import yaml
 
@@ -61,4 +66,6 @@ def _loader() -> type[yaml.SafeLoader]:
                     seen.add(key)
             return super().construct_mapping(node, deep)
 
+    # YAML 1.1 reads 1e-3, which is a number in JSON and in YAML 1.2, as a text.
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
     return Loader
