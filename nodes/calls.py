@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from db.errors import BudgetExceeded, ColonnadeError, InsufficientCandidates, UserError
 from nodes.base import Candidate, Note, State
@@ -16,32 +16,38 @@ __all__ = ["failure_notes", "latest_score", "made", "needed", "nothing_left", "t
 _T = TypeVar("_T")
 
 
+class _Raised(NamedTuple):
+    error: ColonnadeError
+
+
 async def together(work: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
     """Run coroutines concurrently, started in their order, and return their results in that order.
 
-    Where one raises, the others are cancelled. Where several raise, a bug comes out first, then a usage mistake, then
-    anything else: never a group, so that callers can catch by class.
+    Where one raises an error of ours (a spent budget, a refused key), the others are finished first, because a call
+    under way will be paid for and should be kept; then a usage mistake comes out first and a spent budget last. Any
+    other error is a bug: it cancels the others. Errors come out bare, never in a group, so that callers catch by class.
     """
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(coroutine) for coroutine in work]
-    except BaseExceptionGroup as group_error:
-        raise min(_leaves(group_error), key=_urgency) from group_error
-    return [task.result() for task in tasks]
+            tasks = [group.create_task(_outcome(coroutine)) for coroutine in work]
+    except ExceptionGroup as bugs:
+        raise bugs.exceptions[0] from bugs
+    outcomes = [task.result() for task in tasks]
+    errors = [outcome.error for outcome in outcomes if isinstance(outcome, _Raised)]
+    if errors:
+        raise min(errors, key=_urgency)
+    return [outcome for outcome in outcomes if not isinstance(outcome, _Raised)]
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    return [
-        leaf
-        for error in group.exceptions
-        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
-    ]
+async def _outcome(coroutine: Coroutine[Any, Any, _T]) -> _T | _Raised:
+    try:
+        return await coroutine
+    except ColonnadeError as error:
+        return _Raised(error)
 
 
-def _urgency(error: BaseException) -> int:
-    if not isinstance(error, ColonnadeError):
-        return 0
-    return 1 if isinstance(error, UserError) else 2 if isinstance(error, BudgetExceeded) else 3
+def _urgency(error: ColonnadeError) -> int:
+    return 0 if isinstance(error, UserError) else 2 if isinstance(error, BudgetExceeded) else 1
 
 
 def needed(state: State, node: str) -> tuple[Candidate, ...]:

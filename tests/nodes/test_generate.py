@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from pydantic import ValidationError
 
 from db.errors import BudgetExceeded, ColonnadeError, ConfigError, InsufficientCandidates
 from nodes.base import State
+from nodes.calls import together
 from nodes.generate import Generate
 from nodes.testing import Prompt, try_out
 from providers.errors import ContentFiltered, Overloaded
@@ -79,6 +82,40 @@ def test_budget_and_usage_errors_come_out_bare_and_bugs_before_them() -> None:
         try_out("generate", State(question="Q"), [BudgetExceeded("cap"), ConfigError("refused")], model=["a", "b"])
     with pytest.raises(AssertionError, match="no reply left"):
         try_out("generate", State(question="Q"), [BudgetExceeded("cap")], model=["a", "b"])
+
+
+async def test_calls_under_way_are_finished_before_a_spent_budget_comes_out() -> None:
+    finished = []
+
+    async def call(number: int) -> int:
+        if number == 0:
+            raise BudgetExceeded("cap")
+        await asyncio.sleep(0.01)
+        finished.append(number)
+        return number
+
+    with pytest.raises(BudgetExceeded):
+        await together(call(number) for number in range(4))
+    assert finished == [1, 2, 3]
+
+
+async def test_a_bug_and_a_cancellation_stop_the_other_calls() -> None:
+    finished = []
+
+    async def call(number: int) -> None:
+        if number == 0:
+            raise ZeroDivisionError
+        await asyncio.sleep(0.01)
+        finished.append(number)
+
+    with pytest.raises(ZeroDivisionError):
+        await together(call(number) for number in range(4))
+    waiting = asyncio.create_task(together(call(number) for number in range(1, 4)))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert finished == []
 
 
 def test_capabilities_follow_from_the_settings() -> None:
