@@ -45,8 +45,9 @@ def check(
 ) -> None:
     """Ask each model's endpoint for its model list; exit code 1 where one does not answer."""
     from db.errors import UserError
-    from providers.gateway import Gateway
     from providers.book import ModelBook
+    from providers.builtin import EMBEDDED
+    from providers.gateway import Gateway
 
     book = ModelBook.load(models)
 
