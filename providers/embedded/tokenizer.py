@@ -64,8 +64,12 @@ class ChatTokenizer:
         return ids
 
     def text(self, token: int) -> str:
-        """Return a token as text; an incomplete UTF-8 sequence becomes U+FFFD, a special token its name."""
-        return self.token_bytes[token].decode(errors="replace") or self._tokenizer.id_to_token(token) or ""
+        """Return a token as text; an incomplete UTF-8 sequence becomes U+FFFD, a special token its name.
+
+        A model's vocabulary may be padded beyond the tokenizer's; such a token is an empty text.
+        """
+        data = self.token_bytes[token] if token < self.vocab else b""
+        return data.decode(errors="replace") or self._tokenizer.id_to_token(token) or ""
 
     def single(self, text: str) -> int | None:
         """Return the id of a text that is one token, else None."""

@@ -29,6 +29,8 @@ class Shape:
     intermediate: int = 48
     context: int = 128
     tied: bool = True
+    padding: int = 0
+    """Tokens of the model that the tokenizer does not have."""
     seed: int = 0
 
 
@@ -106,7 +108,7 @@ def write_tensors(path: Path, tensors: dict[str, npt.NDArray[np.float32]]) -> No
 def write_model(folder: Path, shape: Shape) -> Path:
     """Write a whole model folder."""
     folder.mkdir(parents=True)
-    vocab = write_tokenizer(folder)
+    vocab = write_tokenizer(folder) + shape.padding
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",

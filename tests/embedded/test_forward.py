@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from providers.base import WireRequest
+from providers.embedded import EmbeddedTransport
 from providers.embedded.arena import KvArena
 from providers.embedded.attention import Chunk
 from providers.embedded.config import LlamaConfig, read_config
@@ -104,6 +106,20 @@ def test_prefill_and_decode_equal_the_plain_implementation(
         batch[5], positions[5] = tokens[place], place
         logits = forward.run(batch, positions)[5]
         assert np.abs(logits - expected[place]).max() < 2e-5 * scale
+
+
+async def test_greedy_text_equals_the_plain_implementation(model: Path, ask: Callable[..., WireRequest]) -> None:
+    loaded, transport = load_model(model), EmbeddedTransport(str(model))
+    for number in range(5):
+        request = ask(f"the baker sells {number}", temperature=0.0, max_tokens=20, top_logprobs=0)
+        (done,) = (await transport.complete(request)).completions
+        tokens = loaded.tokenizer.encode_chat(request.messages)
+        expected: list[str] = []
+        while len(expected) < 20 and expected[-1:] != ["<|end|>"]:
+            tokens.append(int(plain_llama(model, tokens)[-1].argmax()))
+            expected.append(loaded.tokenizer.text(tokens[-1]))
+        assert [entry.token for entry in done.logprobs or ()] == expected
+    await transport.aclose()
 
 
 def test_prompt_in_several_chunks_equals_the_plain_implementation(make_model: Callable[..., Path]) -> None:

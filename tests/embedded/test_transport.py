@@ -135,6 +135,15 @@ async def test_continuing_a_prefix_equals_the_tail_of_the_whole(transport: Embed
     assert tried >= 10
 
 
+async def test_tokens_that_only_the_model_has_are_empty_text(make_model: Callable[..., Path], ask: Ask) -> None:
+    folder = make_model(padding=400)
+    transport = EmbeddedTransport(str(folder))
+    request = ask(seeds=tuple(range(10)), temperature=3.0, max_tokens=30, top_logprobs=3, name=folder.name)
+    logprobs = [entry for done in (await transport.complete(request)).completions for entry in done.logprobs or ()]
+    assert sum(entry.token == "" for entry in logprobs) > 50
+    await transport.aclose()
+
+
 async def test_special_tokens_in_content_are_characters(transport: EmbeddedTransport) -> None:
     empty = transport.count_tokens([Message("user", "")])
     assert empty == 3
