@@ -15,7 +15,6 @@ _DEGREES = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ)|°")
 _SHORT_FRACTION = re.compile(r"\\frac\s*(?:\{([^{}]*)\}|(\w))\s*(?:\{([^{}]*)\}|(\w))")
 _SHORT_ROOT = re.compile(r"\\sqrt\s*(\w)")
 _ASSIGNED = re.compile(r"^\\?[A-Za-z](?:\([A-Za-z]\))?\s*=\s*(?=[^=]+$)")
-_INTEGERS = re.compile(r"^(-?)\\frac\{(-?\d+)\}\{(\d+)\}$")
 _PLACEHOLDER = re.compile(r"^[_\s.?]*$")
 _BLANK = re.compile(r"\s+")
 
@@ -58,7 +57,4 @@ def normal_latex(answer: str) -> str:
     answer = _SHORT_FRACTION.sub(lambda m: f"\\frac{{{m[1] or m[2] or ''}}}{{{m[3] or m[4] or ''}}}", answer)
     answer = _SHORT_ROOT.sub(r"\\sqrt{\1}", answer)
     answer = _BLANK.sub("", _ASSIGNED.sub("", answer.strip())).rstrip(".")
-    if (ratio := _INTEGERS.match(answer)) is not None:
-        negative = (ratio[1] == "-") != ratio[2].startswith("-")
-        return bare_number(f"{'-' if negative else ''}{ratio[2].lstrip('-')}/{ratio[3]}") or answer
     return bare_number(answer) or answer

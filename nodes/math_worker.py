@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterable, Iterator
 
 _MEMORY = 4 << 30
 
@@ -19,24 +20,30 @@ def main() -> None:
     """Answer until the input ends."""
     _limit_memory()
     logging.disable(logging.CRITICAL)
+    for verdict in verdicts(sys.stdin):
+        sys.stdout.write(json.dumps(verdict) + "\n")
+        sys.stdout.flush()
+
+
+def verdicts(lines: Iterable[str]) -> Iterator[bool | None]:
+    """Compare the two answers of each line; None is for what sympy cannot read."""
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
     configs = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
     with open(os.devnull, "w") as nowhere:
-        for line in sys.stdin:
+        for line in lines:
             asked = json.loads(line)
             faulthandler.dump_traceback_later(asked["timeout_s"], exit=True, file=nowhere)
             try:
                 gold, answer = (
                     parse(_boxed(asked[side]), extraction_config=configs, parsing_timeout=None) for side in ("a", "b")
                 )
-                verdict = bool(gold and answer and verify(gold, answer, timeout_seconds=None))
+                verdict = bool(verify(gold, answer, timeout_seconds=None)) if gold and answer else None
             except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError):
-                verdict = None  # what sympy cannot read is undecided, and the caller says so
+                verdict = None
             finally:
                 faulthandler.cancel_dump_traceback_later()
-            sys.stdout.write(json.dumps(verdict) + "\n")
-            sys.stdout.flush()
+            yield verdict
 
 
 def _boxed(answer: str) -> str:

@@ -7,6 +7,7 @@ multiplication inside sympy. So expressions are compared in a worker process tha
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import subprocess
@@ -55,13 +56,14 @@ class _Worker:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
+        self._pid = os.getpid()
         atexit.register(self.close)
 
     def compare(self, a: str, b: str, timeout_s: float) -> bool | None:
         with self._lock:
             process = self._alive()
-            if process.stdin is None or process.stdout is None:
-                raise RuntimeError("the worker of math-verify has no pipes")
+            assert process.stdin is not None  # both are pipes, which the type does not say
+            assert process.stdout is not None
             try:
                 process.stdin.write(json.dumps({"a": a, "b": b, "timeout_s": timeout_s}) + "\n")
                 process.stdin.flush()
@@ -75,8 +77,9 @@ class _Worker:
             return verdict if isinstance(verdict, bool) else None
 
     def close(self) -> None:
-        """Let the process end; it ends by itself when its input is closed."""
-        self._drop()
+        """Let the process end; a forked child leaves its parent's alone."""
+        if self._pid == os.getpid():
+            self._drop()
 
     def _alive(self) -> subprocess.Popen[str]:
         if self._process is None or self._process.poll() is not None:
@@ -93,10 +96,8 @@ class _Worker:
             return
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                try:
+                with contextlib.suppress(BrokenPipeError):
                     pipe.close()
-                except BrokenPipeError:
-                    continue
         process.kill()
         process.wait()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import threading
 import time
 from fractions import Fraction
@@ -12,8 +14,9 @@ from hypothesis import strategies as st
 
 from nodes.answers import equivalent, extract
 from nodes.base import AnswerKind
+from nodes.math_worker import verdicts
 from nodes.numerals import number_value
-from nodes.symbolic import same_expression
+from nodes.symbolic import _process, same_expression
 
 NUMBERS = st.fractions(max_denominator=1000)
 
@@ -94,6 +97,34 @@ def test_a_comparison_that_hangs_ends_and_the_next_one_works() -> None:
     assert time.perf_counter() - begin < 30
     assert not equivalent("x" * 2000, "y", "math")
     assert same_expression("x+z", "z+x") is True
+
+
+def test_what_the_worker_says() -> None:
+    asked = [("x+y", "y+x"), ("x", "y"), ("\\frac{", "x"), ("", "x")]
+    lines = [json.dumps({"a": a, "b": b, "timeout_s": 20}) for a, b in asked]
+    assert list(verdicts(lines)) == [True, False, False, None]
+
+
+def test_a_worker_that_was_killed_is_replaced() -> None:
+    assert same_expression("a+2b", "2b+a") is True
+    worker = _process()._process
+    assert worker is not None
+    worker.kill()
+    worker.wait()
+    assert same_expression("a+3b", "3b+a") is True
+
+
+def test_a_forked_child_has_a_worker_of_its_own() -> None:
+    assert same_expression("a+4b", "4b+a") is True
+    worker = _process()._process
+    child = os.fork()
+    if child == 0:
+        same = same_expression("a+5b", "5b+a") is True
+        _process().close()
+        os._exit(0 if same else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert same_expression("a+6b", "6b+a") is True
+    assert _process()._process is worker
 
 
 def test_expressions_are_compared_from_any_thread() -> None:

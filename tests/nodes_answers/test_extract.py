@@ -113,6 +113,8 @@ def test_choice(text: str, letter: str | None) -> None:
         ('{"answer": "\\\\frac{1}{2}"}', "0.5"),
         ("Answer: $x=5$", "5"),
         ("Answer: 12 \\text{ cm}", "12cm"),
+        ("so the final answer is \\(\\frac{2}{3}\\).", "2/3"),
+        ("Answer: $\\frac12 x^2$", "\\frac{1}{2}x^2"),
         ("\\boxed{___}", None),
         ("just prose", None),
     ],
