@@ -33,7 +33,18 @@ class Run:
     failed: dict[str, str] = field(default_factory=dict)
     """Nodes that had nothing to hand on, with the reason; others went on without them."""
     seconds: dict[str, float] = field(default_factory=dict)
+    fatal: Exception | None = None
+    """What ends the run: nodes under way finish, since their calls will be paid for, and no other one starts."""
     lane_counts: dict[tuple[int, Request], int] = field(default_factory=dict)
+
+    def stop(self, error: Exception) -> None:
+        """Let no other node start; the first error is the one that counts."""
+        self.fatal = self.fatal or error
+
+    def go_on(self) -> None:
+        """Raise what ends the run, if something has."""
+        if self.fatal is not None:
+            raise self.fatal
 
 
 @dataclass(frozen=True, slots=True)

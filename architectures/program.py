@@ -72,14 +72,17 @@ class Program:
             for earlier in stage.waits.get(index, ()):
                 await finished[earlier].wait()
             node = self.nodes[index]
-            results[node.id] = await self._run_node(node, results, start, run, prefix)
-            finished[index].set()
+            try:
+                results[node.id] = await self._run_node(node, results, start, run, prefix)
+            finally:
+                finished[index].set()
 
         await together([work(index) for index in stage.nodes])
         return {self.nodes[index].id: results[self.nodes[index].id] for index in stage.nodes}
 
     async def _run_node(self, node: AnyNode, results: Results, start: State, run: Run, prefix: str) -> Result:
         name = prefix + node.id
+        run.go_on()
         try:
             seen = _received(node.after, results, start)
         except InsufficientCandidates as error:
@@ -93,6 +96,9 @@ class Program:
         except InsufficientCandidates as error:
             run.failed[name] = str(error)
             return Result(None, seen, error)
+        except Exception as error:
+            run.stop(error)
+            raise
         finally:
             run.seconds[name] = perf_counter() - began
         run.trace[name] = state
