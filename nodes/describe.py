@@ -42,6 +42,7 @@ class Description:
     sections: Mapping[str, str]
     """By the names in `SECTIONS`."""
     needs: tuple[str, ...]
+    reads: tuple[str, ...]
     gives: tuple[str, ...]
     drops: tuple[str, ...]
     measures: tuple[str, ...]
@@ -71,6 +72,7 @@ def describe_class(name: str, cls: type[Technique]) -> Description:
         body=body.strip(),
         sections=named,
         needs=tuple(sorted(cls.needs)),
+        reads=tuple(sorted(cls.reads)),
         gives=tuple(sorted(cls.gives)),
         drops=tuple(sorted(cls.drops)),
         measures=tuple(sorted(cls.measures)),

@@ -41,5 +41,11 @@ def _settings(about: Description) -> str:
 
 
 def _state(about: Description) -> str:
-    rows = [("Needs", about.needs), ("Gives", about.gives), ("Drops", about.drops), ("Measures", about.measures)]
-    return "\n".join(f"- {label}: {', '.join(f'`{v}`' for v in values) or 'nothing'}" for label, values in rows)
+    rows = {
+        "Needs": about.needs,
+        "Reads where it is there": about.reads,
+        "Gives": about.gives,
+        "Drops": about.drops,
+        "Measures": about.measures,
+    }
+    return "\n".join(f"- {label}: {', '.join(f'`{v}`' for v in values) or 'nothing'}" for label, values in rows.items())

@@ -9,7 +9,7 @@ from nodes.shown import Shown, blanks
 
 __all__ = ["ENTRY_TOKENS", "fresh", "kept", "listing", "spread", "used"]
 
-ENTRY_TOKENS = 24
+ENTRY_TOKENS = 40
 """An upper bound of the tokens that a template sets around one candidate, beyond the candidate itself."""
 
 

@@ -3,8 +3,10 @@ from __future__ import annotations
 import re
 
 import pytest
+import yaml
 
 import nodes
+from architectures import load
 from db.errors import SpecError
 from nodes.docs import page
 from nodes.registry import BUILT_IN, describe, get
@@ -28,6 +30,12 @@ def test_every_setting_says_what_it_means(name: str) -> None:
     for setting in describe(name).settings:
         assert setting.description, f"{name}.{setting.name} has no description"
         assert setting.type != "any"
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_example_is_an_architecture_without_a_warning(name: str) -> None:
+    text = describe(name).sections["Example"].removeprefix("```yaml").removesuffix("```")
+    assert load(yaml.safe_load(text)).warnings == ()
 
 
 def test_measures_stand_on_the_page() -> None:
