@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from architectures.canonical import canonical_json
@@ -18,6 +18,7 @@ from architectures.structure import ancestors
 from db.errors import SpecError
 
 NodeData = dict[str, Any]
+QUICK = settings(deadline=None, max_examples=50)
 CONDITIONS = st.dictionaries(
     st.sampled_from(["agreement", "candidates"]),
     st.dictionaries(st.sampled_from(["below", "at_least"]), st.floats(0, 9), min_size=1, max_size=2),
@@ -68,6 +69,7 @@ def renamed(data: NodeData, names: dict[str, str], seed: int) -> NodeData:
     return {"name": "another", "output": [names[name] for name in data["output"]], "nodes": nodes}
 
 
+@QUICK
 @given(graphs())
 def test_what_is_written_reads_back_as_the_same(data: NodeData) -> None:
     spec = parse(data)
@@ -77,6 +79,7 @@ def test_what_is_written_reads_back_as_the_same(data: NodeData) -> None:
     assert {node.id for node in again.nodes} == {node.id for node in spec.nodes}
 
 
+@QUICK
 @given(graphs(), st.integers(0, 99))
 def test_names_order_and_file_format_make_no_difference(data: NodeData, seed: int) -> None:
     spec = parse(data)
@@ -87,6 +90,7 @@ def test_names_order_and_file_format_make_no_difference(data: NodeData, seed: in
     assert parse_text(yaml.safe_dump(data)).id == spec.id
 
 
+@QUICK
 @given(graphs())
 def test_every_node_stands_after_those_it_follows(data: NodeData) -> None:
     spec = parse(data)
@@ -96,6 +100,7 @@ def test_every_node_stands_after_those_it_follows(data: NodeData) -> None:
         assert all(place[name] < place[node.id] for name in node.after)
 
 
+@QUICK
 @given(graphs())
 def test_ancestors_are_closed_over_what_is_followed(data: NodeData) -> None:
     nodes = parse(data).ordered
