@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from colonnade.cli.console import dollars, number, percent, seconds
 
 if TYPE_CHECKING:
-    from evals import Comparison, Summary
+    from evals import Comparison
     from flows.evaluate import Evaluation
 
-__all__ = ["columns", "comparison_record", "comparison_text", "evaluation_record", "evaluation_table", "summary_record"]
+__all__ = ["columns", "comparison_record", "comparison_text", "evaluation_table"]
 
 _HEAD = (
     "architecture",
@@ -73,32 +73,6 @@ def _notes(one: Evaluation) -> list[str]:
         problems = ", ".join(f"{name} {count}" for name, count in one.summary.problems.items())
         notes.append(f"{one.name}: {one.summary.failed} items failed and count as wrong ({problems}).")
     return notes
-
-
-def evaluation_record(one: Evaluation) -> dict[str, object]:
-    """Return an evaluation as data."""
-    record: dict[str, object] = {
-        "run_id": one.run_id,
-        "architecture": one.name,
-        "architecture_id": one.architecture_id,
-        "task": one.task,
-        "status": one.status,
-        "planned": one.planned,
-        "reused": one.reused,
-        "seconds": round(one.seconds, 3),
-        "reason": one.reason,
-    }
-    return {**record, **(summary_record(one.summary) if one.summary else {"items": 0})}
-
-
-def summary_record(summary: Summary) -> dict[str, object]:
-    """Return a summary as flat data."""
-    from dataclasses import asdict
-
-    record = asdict(summary)
-    low, high = record.pop("interval")
-    cost = summary.cost_per_correct
-    return {**record, "interval": [low, high], "cost_per_correct": cost.value}
 
 
 def comparison_text(first: str, second: str, comparison: Comparison) -> str:

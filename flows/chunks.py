@@ -23,10 +23,15 @@ def chunked(items: Sequence[T], size: int) -> Iterator[tuple[T, ...]]:
 
 
 def quiet_prefect() -> None:
-    """Set Prefect's environment before its first import: no telemetry, and warnings only, unless the user chose."""
+    """Set Prefect's environment before its first import, where the user has not: no telemetry, quiet, and patient.
+
+    Our errors reach the caller as exceptions, so Prefect need not print them again with their tracebacks. Its
+    built-in server takes 6 to 15 s to start, and longer than its own limit of 20 s on a machine that is busy.
+    """
     os.environ.setdefault("DO_NOT_TRACK", "1")
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
 
 @contextmanager

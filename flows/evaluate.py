@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -128,6 +128,24 @@ class Evaluation:
     """Why the run was stopped."""
     reused: bool = False
     """Nothing was left to do: the database held every item."""
+
+    def record(self) -> dict[str, object]:
+        """Return the evaluation as flat data, without its items."""
+        record: dict[str, object] = {
+            "run_id": self.run_id,
+            "architecture": self.name,
+            "architecture_id": self.architecture_id,
+            "task": self.task,
+            "status": self.status,
+            "planned": self.planned,
+            "reused": self.reused,
+            "seconds": round(self.seconds, 3),
+            "reason": self.reason,
+        }
+        if self.summary is None:
+            return {**record, "items": 0}
+        summary = asdict(self.summary)
+        return {**record, **summary, "cost_per_correct": self.summary.cost_per_correct.value}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

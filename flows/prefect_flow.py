@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from flows.chunks import quiet_prefect
@@ -82,20 +83,13 @@ async def _evaluate(job: EvaluateJob, session: Session) -> Evaluation:
     progress = _Progress(len(job.task.load().items))
     evaluation = await evaluate(job, session, runner=progress.run)
     await acreate_table_artifact(
-        table=[_row(evaluation)], key=f"evaluation-{evaluation.run_id}", description=f"Run {evaluation.run_id}"
+        table=[_plain(evaluation.record())],
+        key=f"evaluation-{evaluation.run_id}",
+        description=f"Run {evaluation.run_id}",
     )
     return evaluation
 
 
-def _row(evaluation: Evaluation) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "run": evaluation.run_id,
-        "architecture": evaluation.name,
-        "task": evaluation.task,
-        "status": evaluation.status,
-        "items": len(evaluation.results),
-        "of": evaluation.planned,
-    }
-    if evaluation.summary is not None:
-        row.update(evaluation.summary.row())
-    return row
+def _plain(record: dict[str, object]) -> dict[str, Any]:
+    """Make exact dollars plain numbers, since an artifact is JSON."""
+    return {key: float(value) if isinstance(value, Decimal) else value for key, value in record.items()}

@@ -14,12 +14,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from flows.chunks import quiet_prefect
+
 POSTGRES_URL = os.environ.get("COLONNADE_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/test")
 
-# Prefect reads these when it is imported.
-os.environ.setdefault("DO_NOT_TRACK", "1")
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+quiet_prefect()
 
 
 @pytest.fixture(autouse=True)

@@ -105,11 +105,11 @@ def _again() -> str:
 
 
 def _report(evaluations: list[Evaluation], plot: Path | None, *, json: bool) -> None:
-    from colonnade.tables import evaluation_record, evaluation_table
+    from colonnade.tables import evaluation_table
 
     if json:
         for evaluation in evaluations:
-            emit(evaluation_record(evaluation))
+            emit(evaluation.record())
     else:
         out(evaluation_table(evaluations))
     if plot is not None:
