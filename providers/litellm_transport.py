@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 from providers.base import Message, Reply, WireRequest
-from providers.errors import CallTimeout, ConnectionFailed, ContentFiltered, ContextLengthExceeded, ProviderError
+from providers.errors import CallTimeout, ConnectionFailed, ContentFiltered, ContextLengthExceeded, MalformedReply, ProviderError
 from providers.scrub import scrub
 from providers.wire import error_for_status, read_reply, request_body, retry_after_seconds
 
@@ -85,6 +85,8 @@ class LiteLLMTransport:
         status = getattr(error, "status_code", None)
         if isinstance(error, errors.APIConnectionError | openai.APIConnectionError) or status is None:
             return ConnectionFailed(message)
+        if int(status) < 400:
+            return MalformedReply(message)
         response = getattr(error, "response", None)
         wait = retry_after_seconds(response.headers) if response is not None else None
         return error_for_status(int(status), message, retry_after=wait)

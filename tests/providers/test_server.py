@@ -1,0 +1,67 @@
+"""The test server itself: deterministic, accountable, and usable as a process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+
+import aiohttp
+
+from providers.testing_server import ModelServer, count_tokens
+
+
+async def post(server: ModelServer, **body: object) -> dict[str, object]:
+    asked = {"model": "test-model", "messages": [{"role": "user", "content": "hi"}], **body}
+    async with aiohttp.ClientSession() as session, session.post(f"{server.url}/chat/completions", json=asked) as answer:
+        read: dict[str, object] = await answer.json()
+        return read
+
+
+def texts(answer: dict[str, object]) -> list[str]:
+    choices = answer["choices"]
+    assert isinstance(choices, list)
+    return [choice["message"]["content"] for choice in choices]
+
+
+async def test_replies_depend_on_prompt_salt_and_sample_alone() -> None:
+    async with ModelServer() as one, ModelServer(salt="x") as other, ModelServer(counting=False) as stateless:
+        first, second = texts(await post(one, n=2)), texts(await post(one, n=2))
+        assert len({*first, *second}) == 4
+        assert texts(await post(one, n=4, seed=0)) == first + second
+        assert texts(await post(other, n=2)) != first
+        assert texts(await post(stateless, n=2)) == texts(await post(stateless, n=2)) == first
+        cold = texts(await post(one, n=3, temperature=0))
+        assert len(set(cold)) == 1
+
+
+async def test_the_bill_is_what_the_answers_say() -> None:
+    async with ModelServer() as server:
+        answer = await post(server, n=3)
+        usage = answer["usage"]
+        assert isinstance(usage, dict)
+        assert usage["completion_tokens"] == sum(count_tokens(text) for text in texts(answer))
+        assert (server.ledger.calls, server.ledger.completion_tokens) == (3, usage["completion_tokens"])
+        short = await post(server, max_tokens=2)
+        assert count_tokens(texts(short)[0]) <= 2
+
+
+async def test_unknown_paths_and_models_are_refused() -> None:
+    async with ModelServer() as server:
+        assert "error" in await post(server, model="other")
+        async with aiohttp.ClientSession() as session, session.get(f"{server.url}/nowhere") as answer:
+            assert answer.status == 404
+
+
+def test_it_runs_as_a_process() -> None:
+    command = [sys.executable, "-m", "providers.testing_server", "--models", "a", "b", "--stateless", "--faults", "500"]
+    process = subprocess.Popen([*command, "--fault-rate", "0"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    url = process.stdout.readline().strip()
+    with urllib.request.urlopen(f"{url}/models") as answer:
+        assert [entry["id"] for entry in json.load(answer)["data"]] == ["a", "b"]
+    with urllib.request.urlopen(url.removesuffix("/v1") + "/ledger") as answer:
+        assert json.load(answer)["requests"] == 0
+    process.terminate()
+    process.communicate(timeout=10)
