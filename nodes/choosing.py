@@ -20,20 +20,30 @@ def best(candidates: Sequence[Candidate]) -> Candidate:
 
 
 def passing(
-    candidates: Sequence[Candidate], passed: Sequence[bool], on_none: OnNone, node: str, what: str
+    candidates: Sequence[Candidate],
+    passed: Sequence[bool],
+    *,
+    on_none: OnNone,
+    node: str,
+    what: str,
+    notes: Sequence[Note],
 ) -> tuple[tuple[Candidate, ...], list[Note]]:
-    """Return the candidates that passed and, where none did, what `on_none` says, with a note.
+    """Return the candidates that passed and, where none did, what `on_none` says, with the notes and one more.
 
-    Raises `InsufficientCandidates` where none passed and `on_none` is `fail`.
+    Raises `InsufficientCandidates` where none passed and `on_none` is `fail`; it names the last call that failed.
     """
     survivors = tuple(c for c, is_through in zip(candidates, passed, strict=True) if is_through)
     if survivors:
-        return survivors, []
+        return survivors, list(notes)
     if on_none == "fail":
-        raise InsufficientCandidates(f"Node {node!r} has nothing left: none of {len(candidates)} candidates {what}.")
+        failed = [note.detail for note in notes if note.kind == "call_failed"]
+        last = f" ({len(failed)} calls failed, the last: {failed[-1]})" if failed else ""
+        raise InsufficientCandidates(
+            f"Node {node!r} has nothing left to hand on: none of {len(candidates)} candidates {what}{last}."
+        )
     survivors = tuple(candidates) if on_none == "all" else (best(candidates),)
     handed = "all are" if on_none == "all" else f"{survivors[0].id} is"
-    return survivors, [Note(node, "fallback", f"no candidate {what}; {handed} handed on")]
+    return survivors, [*notes, Note(node, "fallback", f"no candidate {what}; {handed} handed on")]
 
 
 def surviving(candidates: Range) -> Range:

@@ -151,6 +151,7 @@ def check_all_calls_failed(probe: Probe) -> None:
         result = probe.run(context)
     except InsufficientCandidates as error:
         _hold("'the_node'" in str(error), f"does not name the node: {error}")
+        _hold("overloaded: 503 number" in str(error), f"does not name the last error: {error}")
         return
     texts = {candidate.text for candidate in probe.state.candidates}
     _hold({candidate.text for candidate in result.candidates} <= texts, "made up a candidate")

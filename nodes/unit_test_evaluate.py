@@ -77,15 +77,17 @@ class UnitTestEvaluate(OneModel):
         ]
         ordered = sorted((c for c, _ in evaluated), key=lambda candidate: -candidate.scores[context.node])
         notes = [note for _, found in evaluated for note in found]
-        chosen, fallback = self._choose(ordered, context.node)
-        measured = replace(state, candidates=chosen).measured(tests_passed=ordered[0].scores[context.node])
-        return measured.noted(*notes, *fallback)
+        chosen, notes = self._choose(ordered, context.node, notes)
+        share = ordered[0].scores[context.node]
+        return replace(state, candidates=chosen).measured(tests_passed=share).noted(*notes)
 
-    def _choose(self, ordered: list[Candidate], node: str) -> tuple[tuple[Candidate, ...], list[Note]]:
+    def _choose(
+        self, ordered: list[Candidate], node: str, notes: list[Note]
+    ) -> tuple[tuple[Candidate, ...], list[Note]]:
         if self.keep == "all_passed":
             passed = [all(result is True for result in candidate.tests_passed) for candidate in ordered]
-            return passing(ordered, passed, self.on_none, node, "passes every test")
-        return tuple(ordered if self.keep == "all" else ordered[: self.keep]), []
+            return passing(ordered, passed, on_none=self.on_none, node=node, what="passes every test", notes=notes)
+        return tuple(ordered if self.keep == "all" else ordered[: self.keep]), notes
 
     def plan(self, shape: Shape, estimator: Estimator) -> NodePlan:
         """Foretell one call per candidate."""

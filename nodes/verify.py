@@ -66,9 +66,11 @@ class Verify(OneModel):
         judged = [candidate for candidate, _ in verified]
         notes = [note for _, found in verified for note in found]
         passed = [candidate.verdict is True for candidate in judged]
-        survivors, fallback = passing(judged, passed, self.on_none, context.node, "was found correct")
+        survivors, notes = passing(
+            judged, passed, on_none=self.on_none, node=context.node, what="was found correct", notes=notes
+        )
         fraction = sum(passed) / len(passed)
-        return replace(state, candidates=survivors).measured(verified_fraction=fraction).noted(*notes, *fallback)
+        return replace(state, candidates=survivors).measured(verified_fraction=fraction).noted(*notes)
 
     async def _verify(self, question: str, candidate: Candidate, ordinal: int, context: Context) -> _Verified:
         variables = {"question": question, "candidate": quoted(candidate.text)}

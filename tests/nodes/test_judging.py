@@ -95,6 +95,13 @@ def test_what_goes_on_where_nothing_passes() -> None:
         try_out("verify", THREE, lambda p, i: "[Incorrect]", model="m", on_none="fail")
 
 
+def test_where_every_call_failed_and_nothing_may_pass_the_last_error_is_named() -> None:
+    with pytest.raises(
+        InsufficientCandidates, match=r"\(3 calls failed, the last: reasoning on draft:3: overloaded: 503\)"
+    ):
+        try_out("verify", THREE, lambda p, i: Overloaded("503"), model="m", on_none="fail")
+
+
 def test_equal_candidates_draw_the_same_verdict_samples_whatever_arrives_first() -> None:
     same = State(question="Q", candidates=drafted("a", "a", "a"))
 

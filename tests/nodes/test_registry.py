@@ -6,13 +6,17 @@ import textwrap
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from pydantic import BaseModel
 
 from db.errors import SpecError
 from nodes import registry
 from nodes.base import Context, Estimator, NodePlan, Shape, State, Technique
 from nodes.contract import CONTRACT
+from nodes.describe import describe_class
+from nodes.docs import page
 from nodes.probe import probes
 
 SHOUT = '''
@@ -31,9 +35,9 @@ class Shout(Technique):
     Symbols: none.
     Example:
         ```yaml
-        layers:
-          - generate: {{model: fast}}
-          - {name}: {{mark: "?"}}
+        nodes:
+          draft: {{use: generate, model: fast}}
+          loud: {{use: {name}, after: draft, mark: "?"}}
         ```
     """
 
@@ -258,3 +262,26 @@ def test_describe_gives_settings_with_bounds_and_defaults() -> None:
     assert settings["keep"].type == "whole number ≥ 1 or null"
     assert settings["method"].type == "`listwise` or `pairwise`"
     assert all(setting.description for setting in about.settings)
+
+
+def test_settings_of_every_kind_have_words_for_their_type() -> None:
+    class Mark(BaseModel):
+        sign: str
+
+    fields = {"way": Literal["loud"], "marks": tuple[Mark, ...], "table": dict[str, int], "free": object}
+    about = describe_class("idle", make("Idle", __annotations__=fields, way="loud", marks=(), table={}, free=None))
+    assert {setting.name: setting.type for setting in about.settings} == {
+        "way": "`loud`",
+        "marks": "list (object)",
+        "table": "object",
+        "free": "any",
+    }
+
+
+def test_a_technique_without_settings_or_explanation_has_a_page() -> None:
+    registry.technique("idle")(make("Idle"))
+    text = page("idle")
+    assert (
+        "# idle\n\nDo nothing at all.\n\n## When to use it\n\nNever.\n\n## Calls\n\n0.\n\n## Settings\n\nNone.\n"
+        in text
+    )
