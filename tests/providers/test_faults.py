@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sqlite3
-import subprocess
 import sys
 from decimal import Decimal
 from pathlib import Path
@@ -231,12 +228,12 @@ async def test_killed_and_resumed_nothing_committed_is_asked_again(tmp_path: Pat
         path, committed = tmp_path / "killed.db", 0
         command = [sys.executable, "-m", "tests.providers.asking", str(tmp_path / "models.yaml"), f"sqlite:///{path}"]
         for round_ in range(2):
-            process = subprocess.Popen([*command, str(items)], stdout=subprocess.DEVNULL)
+            process = await asyncio.create_subprocess_exec(*command, str(items))
             before = server.ledger.calls
             while server.ledger.calls < before + 100 + 30 * round_:  # noqa: ASYNC110 - a count sets no event
                 await asyncio.sleep(0.002)
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
+            process.kill()
+            await process.wait()
             await asyncio.sleep(0.05)
             assert _keys(path) > committed, "nothing was kept"
             committed = _keys(path)
