@@ -13,12 +13,12 @@ __all__ = ["EMBEDDED", "KEY_VARIABLES", "OPENAI_URL", "VLLM_URL", "built_in", "s
 OPENAI_URL = "https://api.openai.com/v1"
 VLLM_URL = "http://127.0.0.1:8000/v1"
 
-EMBEDDED: Mapping[str, Price] = {
-    "judge": Price(prompt=Decimal("0.15"), completion=Decimal("0.60"), nominal=True),
-    "mini": Price(prompt=Decimal("0.10"), completion=Decimal("0.40"), nominal=True),
-    "nano": Price(prompt=Decimal("0.02"), completion=Decimal("0.08"), nominal=True),
+EMBEDDED: Mapping[str, tuple[str, str]] = {
+    "judge": ("0.15", "0.60"),
+    "mini": ("0.10", "0.40"),
+    "nano": ("0.02", "0.08"),
 }
-"""Nominal prices, of the order of small hosted models; the embedded models cost nothing but processor time."""
+"""Nominal prices (prompt, completion) of the order of small hosted models; what they really cost is processor time."""
 
 KEY_VARIABLES: Mapping[str, str] = {
     "ai21": "AI21_API_KEY",
@@ -105,11 +105,12 @@ def _openai(name: str, model: str, env: Mapping[str, str]) -> ModelSpec:
 def _embedded(name: str, model: str) -> ModelSpec | None:
     if model not in EMBEDDED:
         return None
+    prompt, completion = EMBEDDED[model]
     return ModelSpec(
         name=name,
         transport="embedded",
         model=model,
-        price=EMBEDDED[model],
+        price=Price(prompt=Decimal(prompt), completion=Decimal(completion), nominal=True),
         # The engine batches by itself; a wide window keeps its batch full.
         limits=Limits(in_flight=256, retries=0),
         capabilities=_EVERYTHING,

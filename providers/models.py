@@ -18,7 +18,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), defer_build=True)
 
 
 class Limits(_Frozen):
@@ -85,9 +85,9 @@ class ModelSpec(_Frozen):
     """Name of the environment variable that holds the key."""
     price: Price | None = None
     """None: unknown."""
-    limits: Limits = Limits()
-    capabilities: Capabilities = Capabilities()
-    defaults: Defaults = Defaults()
+    limits: Limits = Field(default_factory=Limits)
+    capabilities: Capabilities = Field(default_factory=Capabilities)
+    defaults: Defaults = Field(default_factory=Defaults)
     style: str = "default"
     """Style of prompts that the model was made for."""
     context: int | None = Field(default=None, ge=1)

@@ -24,7 +24,7 @@ _CHAT_MODES = frozenset({"chat", "completion", "responses"})
 class Price(BaseModel):
     """Dollars per million tokens."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     prompt: Decimal = Field(ge=0)
     completion: Decimal = Field(ge=0)
