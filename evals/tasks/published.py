@@ -22,7 +22,9 @@ __all__ = ["PublishedOptions", "make_gsm8k", "make_math500"]
 class PublishedOptions(TaskOptions):
     """Options of the published benchmarks."""
 
-    path: str | None = Field(None, description="local file with the columns question and gold; left out: see the docs")
+    path: str | None = Field(
+        None, description="local file with the columns question and gold; left out: COLONNADE_DATA, then the hub"
+    )
 
 
 class _Source(NamedTuple):
