@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from architectures.places import Place
 from architectures.reading import unread
-from db.errors import SpecError, UserError
+from db.errors import UserError
 from nodes import registry
 from nodes.base import Need, Technique
 
@@ -143,12 +143,6 @@ def _check_models(settings: Technique, book: ModelBook, place: Place) -> None:
 
 
 def _givers(need: Need) -> str:
-    givers = []
-    for name in registry.BUILT_IN:
-        try:
-            cls = registry.get(name)
-        except SpecError:
-            continue
-        if need in cls.gives and need not in cls.needs:
-            givers.append(name)
+    classes = {name: registry.get(name) for name in registry.BUILT_IN}
+    givers = [name for name, cls in classes.items() if need in cls.gives and need not in cls.needs]
     return f" put {' or '.join(givers)} before it." if givers else " put one that does before it."
