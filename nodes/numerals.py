@@ -14,7 +14,6 @@ _NUMBER = re.compile(
 )
 _UNIT = re.compile(r"\s*(?:%|percent|°)?\s*[A-Za-z°²³/ ]{0,40}\W*")
 _FRAC = re.compile(r"\\[dt]?frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))")
-_TYPESET = str.maketrans({"\\": None, "{": None, "}": None, "−": "-", "–": "-"})
 _LONGEST = 300
 """Longer digit strings (a model that loops) are kept as they are; Python refuses to read more than 4,300 digits."""
 
@@ -27,8 +26,10 @@ def first_number(text: str) -> str | None:
 
 def last_number(text: str) -> str | None:
     """Return the last number of a text in normal form."""
-    matches = list(_NUMBER.finditer(_tail(_plain(text))))
-    return _normal(matches[-1]) if matches else None
+    for line in reversed(_plain(text).splitlines()):
+        if matches := list(_NUMBER.finditer(line)):
+            return _normal(matches[-1])
+    return None
 
 
 def only_number(text: str) -> str | None:
@@ -56,18 +57,6 @@ def _plain(text: str) -> str:
     text = _FRAC.sub(lambda m: f" {m[1] or m[2]}/{m[3] or m[4]} ", text)
     text = text.replace("{,}", ",").replace("\\!", "").replace("\\,", "").replace("\\$", "$")
     return text.replace("\\%", "%")
-
-
-def _tail(text: str) -> str:
-    """Return the last lines of a long text that hold a digit: the search for the last number needs no more."""
-    start = len(text)
-    while start > 0:
-        start = text.rfind("\n", 0, start)
-        start = max(start, 0)
-        tail = text[start:]
-        if any(c.isdigit() for c in tail):
-            return tail
-    return text
 
 
 def _normal(match: re.Match[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import string
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -56,25 +57,17 @@ def items_of_rows(path: Path, rows: Iterable[Row], options: FileOptions) -> Iter
     Two rows with one id are an error; of rows without ids that ask the same, the second is called `…#2`. Raises
     `DataError` with the line for a column that is absent and for a value that cannot be used.
     """
-    lines: dict[str, int] = {}
+    lines: dict[str, list[int]] = {}
     for row in rows:
         item = _item(path, row, options)
-        own = _id_column(row.values, options) is not None
-        if own and item.id in lines:
+        same = lines.setdefault(item.id, [])
+        same.append(row.line)
+        if len(same) > 1 and _id_column(row.values, options) is not None:
             raise DataError(
-                f"{path}, line {row.line}: the id {item.id!r} stands on line {lines[item.id]} already; "
+                f"{path}, line {row.line}: the id {item.id!r} stands on line {same[0]} already; "
                 "make ids unique, or set the option id to nothing (id=)."
             )
-        lines[item.id] = lines.get(item.id, 0) + 1 if not own else row.line
-        if not own and lines[item.id] > 1:
-            item = Item(
-                id=f"{item.id}#{lines[item.id]}",
-                question=item.question,
-                gold=item.gold,
-                choices=item.choices,
-                metadata=item.metadata,
-            )
-        yield item
+        yield item if len(same) == 1 else replace(item, id=f"{item.id}#{len(same)}")
 
 
 def _item(path: Path, row: Row, options: FileOptions) -> Item:

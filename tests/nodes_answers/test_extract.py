@@ -39,6 +39,7 @@ from nodes.base import AnswerKind
         ("Answer: 007", "7"),
         ("Answer: $.75", "0.75"),
         ("There are 12 of 3 kinds of H2O", "3"),
+        ("We have 7 of them\nin H2O\nin m²", "7"),
         ("Answer: 42</s></s>", "42"),
         ("Answer: let us count the 9 apples first", "9"),
         ("The answer is easy to find. 5 and 7 are 12", "12"),
