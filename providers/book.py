@@ -1,4 +1,23 @@
-"""The book of models: `models.yaml`, the built-in providers, and the way from a name to a `ModelSpec`."""
+"""The book of models: `models.yaml`, the built-in providers, and the way from a name to a `ModelSpec`.
+
+    models:
+      fast: openai/gpt-4o-mini                    # another name for a built-in model
+      capped:                                     # a built-in model with settings of its own
+        use: openai/gpt-4o-mini
+        defaults: {temperature: 0.2, max_tokens: 400}
+      local:                                      # a compatible server
+        transport: openai
+        model: Qwen/Qwen2.5-7B-Instruct
+        base_url: http://127.0.0.1:8000/v1
+        price: {prompt: 0.02, completion: 0.06}   # dollars per million tokens
+        limits: {in_flight: 128, timeout_s: 120}
+        capabilities: {prefix_continuation: true}
+      "recorded/*":                               # every model of a recording: recorded/gpt-4o, …
+        transport: replay
+        replay: {path: "${DATA}/outputs.jsonl.gz", text: [outputs, "{model}", text]}
+
+The fields are those of `ModelSpec`. Keys stand in environment variables, named by `api_key_env`.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +31,7 @@ from db.errors import ConfigError, SpecError, did_you_mean
 from providers.builtin import built_in, suggestions
 from providers.models import Capabilities, Defaults, Limits, ModelSpec, ReplaySource
 from providers.prices import Price, listed
+from providers.registry import require_transport
 
 __all__ = ["MODELS_VARIABLE", "ModelBook"]
 
@@ -72,15 +92,22 @@ class ModelBook:
         return spec
 
     def check(self, names: Iterable[str]) -> None:
-        """Resolve every name and see that its key is set, without the network; raises `ConfigError`."""
+        """Resolve every name, see that its transport exists and its key is set, without the network.
+
+        Raises `ConfigError`.
+        """
         for name in names:
-            self.api_key(self.resolve(name))
+            spec = self.resolve(name)
+            require_transport(spec)
+            self.api_key(spec)
 
     def api_key(self, spec: ModelSpec) -> str | None:
         """Return the key of a model from its variable; raises `ConfigError` where the variable is not set."""
         if spec.api_key_env is None:
             return None
-        key = self._env.get(spec.api_key_env)
+        key = self._env.get(spec.api_key_env, "").strip()
+        if not key.isascii() or not key.isprintable():
+            raise ConfigError(f"The key in {spec.api_key_env} holds characters that no key has; set it again.")
         if not key:
             raise ConfigError(
                 f"The model '{spec.name}' needs a key: set the environment variable {spec.api_key_env}, "

@@ -10,7 +10,14 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 
 from providers.base import Message, Reply, WireRequest
-from providers.errors import CallTimeout, ConnectionFailed, ContentFiltered, ContextLengthExceeded, MalformedReply, ProviderError
+from providers.errors import (
+    CallTimeout,
+    ConnectionFailed,
+    ContentFiltered,
+    ContextLengthExceeded,
+    MalformedReply,
+    ProviderError,
+)
 from providers.scrub import scrub
 from providers.wire import error_for_status, read_reply, request_body, retry_after_seconds
 

@@ -15,7 +15,7 @@ from db.errors import ConfigError, did_you_mean
 from providers.base import Transport
 from providers.models import ModelSpec
 
-__all__ = ["GROUP", "TransportFactory", "make_transport", "transport_names"]
+__all__ = ["GROUP", "TransportFactory", "make_transport", "require_transport", "transport_names"]
 
 GROUP = "colonnade.transports"
 
@@ -65,14 +65,16 @@ def transport_names() -> tuple[str, ...]:
 
 def make_transport(spec: ModelSpec, api_key: str | None) -> Transport:
     """Make the transport of a model; raises `ConfigError` for a name that nobody registered."""
-    factory = _BUILT_IN.get(spec.transport)
-    if factory is None:
-        entry = _installed().get(spec.transport)
-        if entry is None:
-            near = did_you_mean(spec.transport, transport_names())
-            raise ConfigError(f"The model '{spec.name}' names an unknown transport '{spec.transport}'.{near}")
-        factory = cast("TransportFactory", entry.load())
+    require_transport(spec)
+    factory = _BUILT_IN.get(spec.transport) or cast("TransportFactory", _installed()[spec.transport].load())
     return factory(spec, api_key)
+
+
+def require_transport(spec: ModelSpec) -> None:
+    """Raise `ConfigError` where a model names a transport that nobody registered."""
+    if spec.transport not in _BUILT_IN and spec.transport not in _installed():
+        near = did_you_mean(spec.transport, transport_names())
+        raise ConfigError(f"The model '{spec.name}' names an unknown transport '{spec.transport}'.{near}")
 
 
 @lru_cache(maxsize=1)

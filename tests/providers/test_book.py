@@ -149,6 +149,20 @@ def test_a_missing_key_names_model_and_variable(tmp_path: Path) -> None:
         models.check(["strong", "claude"])
 
 
+def test_a_key_is_stripped_and_one_that_cannot_be_sent_is_refused() -> None:
+    spec = ModelBook(env={}).resolve("openai/gpt-4o")
+    assert ModelBook(env={"OPENAI_API_KEY": " sk-1\n"}).api_key(spec) == "sk-1"
+    for key in ("sk-\u20ac", "sk-1\nsk-2"):
+        with pytest.raises(ConfigError, match="OPENAI_API_KEY holds characters") as caught:
+            ModelBook(env={"OPENAI_API_KEY": key}).api_key(spec)
+        assert "sk-" not in str(caught.value)
+
+
+def test_an_unknown_transport_is_found_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'a' names an unknown transport 'opnai'.*Did you mean 'openai'"):
+        book(tmp_path, "models:\n  a: {transport: opnai}").check(["a"])
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
