@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
@@ -128,19 +128,26 @@ def load(
     tokens: int | None = None,
     calls: int | None = None,
     cache: CacheMode = "on",
+    techniques: Sequence[str | Path] = (),
     **parameters: object,
 ) -> Architecture:
     """Load an architecture: a YAML or JSON file, `preset:name` with its parameters, or plain data.
 
-    `dollars`, `tokens` and `calls` cap what each `run` or `evaluate` may spend. Raises `UserError`s.
+    `techniques` are Python files with techniques of your own. `dollars`, `tokens` and `calls` cap what each `run` or
+    `evaluate` may spend. Raises `UserError`s.
     """
     from architectures import load as load_spec
     from providers.book import ModelBook
 
     caps = Caps(dollars=None if dollars is None else Decimal(str(dollars)), tokens=tokens, calls=calls)
     settings = SessionSettings(
-        models=None if models is None else Path(models), database_url=database_url, caps=caps, cache=cache
+        models=None if models is None else Path(models),
+        database_url=database_url,
+        techniques=tuple(Path(path).resolve() for path in techniques),
+        caps=caps,
+        cache=cache,
     )
+    settings.load_techniques()
     loaded = load_spec(source, ModelBook.load(settings.models), parameters=parameters)
     return Architecture({**loaded.spec.data(), "name": loaded.name}, settings, loaded.warnings)
 

@@ -32,6 +32,7 @@ def make_job(
     from architectures import load
     from providers.book import ModelBook
 
+    settings.load_techniques()
     spec = load(source, ModelBook.load(settings.models), parameters=parameters).spec
     task.load()
     return EvaluateJob(

@@ -47,8 +47,17 @@ class SessionSettings(BaseModel):
     """A `models.yaml`; None looks at `COLONNADE_MODELS`, then `./models.yaml`, then the built-in models."""
     database_url: str | None = None
     """None looks at `COLONNADE_DATABASE_URL`, then takes `.colonnade/colonnade.db`."""
+    techniques: tuple[Path, ...] = ()
+    """Python files with techniques of the user's own, loaded by path."""
     caps: Caps = Caps()
     cache: CacheMode = "on"
+
+    def load_techniques(self) -> None:
+        """Load the user's technique files; raises `SpecError` for one that cannot be loaded."""
+        from nodes.registry import load_file
+
+        for path in self.techniques:
+            load_file(path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +82,7 @@ async def open_session(settings: SessionSettings) -> AsyncIterator[Session]:
     from providers.budget import Budget
     from providers.gateway import Gateway
 
+    settings.load_techniques()
     book = ModelBook.load(settings.models)
     caps = settings.caps
     budget = Budget(dollars=caps.dollars, tokens=caps.tokens, calls=caps.calls) if caps else None

@@ -21,6 +21,7 @@ from colonnade.cli.options import (
     ModelsOption,
     SetOption,
     TaskOption,
+    TechniquesOption,
     pairs,
     parameters,
     settings,
@@ -43,6 +44,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Which items are drawn.")] = 0,
     set_: SetOption = None,
     models: ModelsOption = None,
+    techniques: TechniquesOption = None,
     cache: CacheOption = "on",
     fresh: Annotated[str, typer.Option(help="Name a series of samples of its own.")] = "",
     again: Annotated[int, typer.Option(help="k: the k-th repetition of a run that is done.", min=0)] = 0,
@@ -60,7 +62,9 @@ def evaluate(
     from colonnade import evaluating
     from flows.evaluate import TaskChoice
 
-    session = settings(models, cache, dollars=budget_dollars, tokens=budget_tokens, calls=budget_calls)
+    session = settings(
+        models, cache, dollars=budget_dollars, tokens=budget_tokens, calls=budget_calls, techniques=techniques
+    )
     if resume is not None:
         jobs = [evaluating.stored_job(resume, session)]
     elif not architecture:

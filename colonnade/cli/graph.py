@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from colonnade.cli.console import emit, out, say
-from colonnade.cli.options import JsonOption, SetOption, parameters
+from colonnade.cli.options import JsonOption, SetOption, TechniquesOption, parameters, settings
 
 __all__ = ["graph"]
 
@@ -19,11 +19,13 @@ def graph(
         Path | None, typer.Option("--out", help="Write here; .svg gives a picture, anything else Mermaid.")
     ] = None,
     set_: SetOption = None,
+    techniques: TechniquesOption = None,
     json: JsonOption = False,
 ) -> None:
     """Draw an architecture: Mermaid text to stdout, or a file."""
     from architectures import draw_mermaid, draw_svg, load
 
+    settings(None, techniques=techniques).load_techniques()
     loaded = load(architecture, parameters=parameters(set_))
     if output is None:
         text = draw_mermaid(loaded.spec)

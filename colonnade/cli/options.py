@@ -23,6 +23,7 @@ __all__ = [
     "ModelsOption",
     "SetOption",
     "TaskOption",
+    "TechniquesOption",
     "pairs",
     "parameters",
     "settings",
@@ -53,6 +54,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON lines to st
 ModelsOption = Annotated[
     Path | None, typer.Option("--models", help="A models.yaml; else COLONNADE_MODELS, ./models.yaml, the built-ins.")
 ]
+TechniquesOption = Annotated[
+    list[Path] | None,
+    typer.Option("--techniques", help="A Python file with techniques of your own; may be repeated."),
+]
 CacheOption = Annotated[str, typer.Option("--cache", help="on, off, refresh or read-only.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="A parameter of a preset, key=value; may be repeated.")
@@ -82,13 +87,19 @@ def settings(
     dollars: Decimal | None = None,
     tokens: int | None = None,
     calls: int | None = None,
+    techniques: list[Path] | None = None,
 ) -> SessionSettings:
     """Gather the options of a session; raises `ConfigError` for an unknown cache mode."""
     modes: tuple[CacheMode, ...] = ("on", "off", "refresh", "read-only")
     mode = next((known for known in modes if known == cache), None)
     if mode is None:
         raise ConfigError(f"--cache takes {', '.join(modes)}, not {cache!r}.")
-    return SessionSettings(models=models, cache=mode, caps=Caps(dollars=dollars, tokens=tokens, calls=calls))
+    return SessionSettings(
+        models=models,
+        techniques=tuple(path.resolve() for path in techniques or []),
+        caps=Caps(dollars=dollars, tokens=tokens, calls=calls),
+        cache=mode,
+    )
 
 
 def pairs(values: list[str], option: str) -> dict[str, str]:

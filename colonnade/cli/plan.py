@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from colonnade.cli.console import dollars, emit, number, out, say
-from colonnade.cli.options import ItemsOption, JsonOption, ModelsOption, SetOption, TaskOption, pairs, parameters
+from colonnade.cli.options import (
+    ItemsOption,
+    JsonOption,
+    ModelsOption,
+    SetOption,
+    TaskOption,
+    TechniquesOption,
+    pairs,
+    parameters,
+    settings,
+)
 from db.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,6 +36,7 @@ def plan(
     seed: int = 0,
     set_: SetOption = None,
     models: ModelsOption = None,
+    techniques: TechniquesOption = None,
     json: JsonOption = False,
 ) -> None:
     """Foretell what an architecture will cost, without a call; low, likely, high."""
@@ -35,6 +46,7 @@ def plan(
 
     if question is not None and task is not None:
         raise ConfigError("Give --question or --task, not both.")
+    settings(models, techniques=techniques).load_techniques()
     book = ModelBook.load(models)
     loaded = load(architecture, book, parameters=parameters(set_))
     count = 1

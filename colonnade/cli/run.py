@@ -17,6 +17,7 @@ from colonnade.cli.options import (
     JsonOption,
     ModelsOption,
     SetOption,
+    TechniquesOption,
     parameters,
     settings,
 )
@@ -35,6 +36,7 @@ def run(
     answer: AnswerOption = "auto",
     fresh: Annotated[str, typer.Option(help="Name a series of samples of its own.")] = "",
     trace: Annotated[bool, typer.Option("--trace", help="Also show what every node handed on.")] = False,
+    techniques: TechniquesOption = None,
     cache: CacheOption = "on",
     budget_dollars: BudgetDollars = None,
     budget_tokens: BudgetTokens = None,
@@ -44,7 +46,9 @@ def run(
     """Answer a question with an architecture (a file, one of Archon's files, or preset:NAME)."""
     from flows.answer import answer_once
 
-    chosen = settings(models, cache, dollars=budget_dollars, tokens=budget_tokens, calls=budget_calls)
+    chosen = settings(
+        models, cache, dollars=budget_dollars, tokens=budget_tokens, calls=budget_calls, techniques=techniques
+    )
     result = asyncio.run(
         answer_once(architecture, question, chosen, parameters=parameters(set_), answer_kind=answer, fresh=fresh)
     )

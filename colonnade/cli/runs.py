@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -72,7 +73,7 @@ def show(
             out(f"{len(items)} items, {percent(right / len(items))} right")
 
 
-def _show_item(run_id: str, item: str, items: list[ItemRecord]) -> None:
+def _show_item(run_id: str, item: str, items: Sequence[ItemRecord]) -> None:
     from db.errors import ConfigError, did_you_mean
 
     found = next((one for one in items if one.item_id == item), None)

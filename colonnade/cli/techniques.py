@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from colonnade.cli.console import emit, out
-from colonnade.cli.options import JsonOption
+from colonnade.cli.options import JsonOption, TechniquesOption, settings
 
 __all__ = ["app"]
 
 app = typer.Typer(help="List the techniques, or show one.", invoke_without_command=True, rich_markup_mode=None)
 
-FileOption = Annotated[
-    list[Path] | None, typer.Option("--load", help="A Python file with techniques of your own; may be repeated.")
-]
-
 
 @app.callback(invoke_without_command=True)
-def listing(context: typer.Context, json: JsonOption = False, load: FileOption = None) -> None:
+def listing(context: typer.Context, json: JsonOption = False, techniques: TechniquesOption = None) -> None:
     """List the techniques, one a line."""
-    from nodes.registry import describe, load_file, names
+    from nodes.registry import describe, names
 
-    for path in load or []:
-        load_file(path)
+    settings(None, techniques=techniques).load_techniques()
     if context.invoked_subcommand is not None:
         return
     described = [describe(name) for name in names()]
