@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +16,10 @@ import pytest
 from providers.base import WireRequest
 from providers.embedded import EmbeddedTransport, blas
 from providers.embedded.engine import Engine
+from providers.embedded.forward import CHUNK
 from providers.embedded.jobs import Job, Plan
 from providers.embedded.model import load_model
+from providers.embedded.worker import Worker
 from providers.errors import ConnectionFailed, Overloaded
 
 Ask = Callable[..., WireRequest]
@@ -124,44 +125,43 @@ async def test_transports_of_a_model_share_an_engine_until_the_last_closes(model
     assert engine_threads() == before - 2
 
 
-def job_of(folder: Path, tokens: list[int], max_new: int = 4) -> Job:
+def job_of(tokens: list[int], max_new: int = 4) -> Job:
     plan = Plan(temperature=1.0, top_p=1.0, max_new=max_new, stop=(), top_logprobs=None)
     return Job(prompt=np.array(tokens, np.int64), plan=plan, seeds=(1,))
 
 
 def test_a_fault_reaches_the_caller_and_the_engine_lives_on(model: Path) -> None:
     engine = Engine(load_model(model), max_batch=4, threads=1)
-    neighbour = job_of(model, [3, 10, 4], max_new=10_000_000)
+    neighbour = job_of([3, 10, 4], max_new=10_000_000)
     engine.submit(neighbour)
-    broken = job_of(model, [5] * 500)  # longer than the context, which only the transport checks
+    broken = job_of([5] * 500)  # longer than the context, which only the transport checks
     engine.submit(broken)
     with pytest.raises(Overloaded, match=f"the embedded model '{model.name}' failed: ValueError"):
         broken.future.result(timeout=20)
     assert isinstance(neighbour.future.exception(timeout=20), Overloaded) or neighbour.future.done()
-    healthy = job_of(model, [3, 10, 4])
+    healthy = job_of([3, 10, 4])
     engine.submit(healthy)
     assert healthy.future.result(timeout=20).completions
     engine.close()
 
 
-async def test_one_prompt_is_read_once_and_common_beginnings_are_reused(
-    make_model: Callable[..., Path], ask: Ask
-) -> None:
-    folder = make_model(hidden=128, heads=4, kv_heads=4, layers=4, intermediate=384, context=1024)
-    transport = EmbeddedTransport(str(folder))
-    content = "the baker sells seven loaves and keeps three, " * 12
+def test_one_prompt_is_read_once_and_common_beginnings_are_reused(make_model: Callable[..., Path]) -> None:
+    worker = Worker(load_model(make_model(context=1024)), max_batch=4)
 
-    async def timed(text: str) -> float:
-        start = time.perf_counter()
-        await transport.complete(ask(text, max_tokens=1, name=folder.name))
-        return time.perf_counter() - start
+    def passes(tokens: list[int]) -> int:
+        job, count = job_of(tokens, max_new=1), 0
+        worker.begin(job)
+        while not job.future.done():
+            worker.step()
+            count += 1
+        return count
 
-    first = await timed(content)
-    again = min([await timed(content) for _ in range(3)])
-    longer = min([await timed(f"{content} is it {number}") for number in range(3)])
-    assert again < first / 2
-    assert longer < first / 1.5
-    await transport.aclose()
+    prompt = [5 + number % 250 for number in range(3 * CHUNK)]
+    assert passes(prompt) == 3
+    assert passes(prompt) == 0
+    assert passes([*prompt, 7, 8, 9]) == 1
+    assert passes([*prompt[:CHUNK], *prompt[: CHUNK + 1]]) == 2
+    assert not worker.busy
 
 
 async def test_reused_beginnings_change_no_text(model: Path, ask: Ask) -> None:
