@@ -1,4 +1,4 @@
-"""The store of paid samples: durable before they are used, read in microseconds, never asked for twice."""
+"""The store of paid samples: durable before they are used, read at once, never asked for twice."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _REPLACE = "UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in _CO
 class CallStore:
     """Calls by key. `put` returns after the durable commit; the first writer of a key wins.
 
-    Reads on SQLite happen in the calling thread (5 to 20 µs, measured), on PostgreSQL `find` leaves the event loop.
+    Reads on SQLite happen in the calling thread, which is quicker than leaving it; on PostgreSQL `find` leaves it.
     """
 
     def __init__(self, database: Database) -> None:

@@ -167,38 +167,41 @@ def _entry(file: Path, alias: str, entry: object, env: Mapping[str, str]) -> Mod
 
 
 def _on_top_of_base(place: str, alias: str, entry: dict[str, object], env: Mapping[str, str]) -> dict[str, object]:
-    """Fill in what the built-in model named by `use`, or the transport, implies."""
+    """Fill in what the built-in model named by `use`, or else the transport, implies."""
     base = entry.pop("use", None)
-    if base is not None:
-        spec = built_in(str(base), env)
-        if spec is None:
-            raise SpecError(
-                f"{place}: unknown model '{base}' under 'use'.{did_you_mean(str(base), suggestions(str(base)))}"
-            )
-        merged = spec.model_dump(exclude={"name"})
-        if {"base_url", "model", "transport", "extra_body"} & entry.keys():
-            # Another endpoint is another model: neither its samples nor its price are those of the base.
-            merged.update(identity="", price=None)
-        for key, value in entry.items():
-            inner = merged.get(key)
-            both = isinstance(inner, dict) and isinstance(value, dict) and key != "extra_body"
-            merged[key] = {**inner, **value} if both and isinstance(inner, dict) and isinstance(value, dict) else value
-        return merged
-    entry.setdefault("model", "*" if alias.endswith("/*") else alias)
-    if entry.get("transport") == "embedded":
-        spec = built_in(f"embedded/{entry['model']}", env)
+    if base is None:
+        return _on_top_of_transport(alias, entry, env)
+    spec = built_in(str(base), env)
+    if spec is None:
+        near = did_you_mean(str(base), suggestions(str(base)))
+        raise SpecError(f"{place}: unknown model '{base}' under 'use'.{near}")
+    merged = spec.model_dump(exclude={"name"})
+    if {"base_url", "model", "transport"} & entry.keys():
+        # Another endpoint is another model: neither its samples nor its price are those of the base.
+        merged.update(identity="", price=None)
+    if "base_url" in entry:
+        # A key is not sent to an address that it was not meant for.
+        merged.update(api_key_env=None)
+    for key, value in entry.items():
+        inner = merged.get(key)
+        merged[key] = {**inner, **value} if isinstance(inner, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _on_top_of_transport(alias: str, entry: dict[str, object], env: Mapping[str, str]) -> dict[str, object]:
+    transport = entry.get("transport")
+    model = entry.setdefault("model", "*" if alias.endswith("/*") else alias)
+    capabilities = _mapping(entry.get("capabilities"))
+    if transport == "embedded":
+        spec = built_in(f"embedded/{model}", env)
         return {**(spec.model_dump(exclude={"name"}) if spec else {}), **entry}
-    if entry.get("transport") == "openai":
-        entry.setdefault("capabilities", {})
-        capabilities = entry["capabilities"]
-        if isinstance(capabilities, dict):
-            entry["capabilities"] = {"n": True, "logprobs": True, "top_logprobs": True, "seed": True, **capabilities}
+    if transport == "openai":
+        entry["capabilities"] = {"n": True, "logprobs": True, "top_logprobs": True, "seed": True, **capabilities}
         if entry.get("base_url") is None:
             entry.setdefault("api_key_env", "OPENAI_API_KEY")
-            if env.get("OPENAI_BASE_URL"):
-                entry["base_url"] = env["OPENAI_BASE_URL"]
-    if entry.get("transport") == "replay":
-        entry["capabilities"] = {"n": True, "stop": False, **_mapping(entry.get("capabilities"))}
+            entry["base_url"] = env.get("OPENAI_BASE_URL") or None
+    if transport == "replay":
+        entry["capabilities"] = {"n": True, "stop": False, **capabilities}
     return entry
 
 

@@ -1,7 +1,7 @@
 """OpenAI and every compatible server (vLLM, SGLang, llama.cpp, Ollama, TGI), over the openai SDK on aiohttp.
 
-The SDK carries addresses, headers and connections; bodies are written and read with orjson, past the SDK's pydantic
-models, which costs less than half (measured in `benchmarks/gateway.py`). Its own retries are off.
+The SDK carries addresses, headers and connections; bodies are written and read with orjson instead of the SDK's
+pydantic models, which cost more than all that the gateway adds. Its own retries are off.
 """
 
 from __future__ import annotations

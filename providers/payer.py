@@ -88,6 +88,8 @@ class Payer:
         except ColonnadeError as error:
             self._meter.failures += len(indices)
             self._release(reservation)
+            # A failure is kept with its item; its frames, which hold the whole request, are not.
+            error.with_traceback(None)
             return [Unpaid(index, error) for index in indices]
         except BaseException:
             self._release(reservation)

@@ -66,6 +66,7 @@ def test_aliases_of_built_in_models_share_their_identity_until_the_address_diffe
     elsewhere = models.resolve("elsewhere")
     assert elsewhere.identity == "openai/gpt-4o-mini@https://proxy.example/v1"
     assert elsewhere.price is None
+    assert elsewhere.api_key_env is None, "a key is not sent to an address that it was not meant for"
     assert models.resolve("plain").api_key_env == "OPENAI_API_KEY"
 
 
