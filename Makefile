@@ -19,7 +19,9 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	touch $@
 
 demo: setup
-	$(BIN)/python examples/demo.py
+	$(BIN)/colonnade eval preset:single preset:self-consistency preset:best-of-n preset:verify-then-fuse \
+		preset:critic-rank-fuse preset:mixture-of-agents --task arithmetic --items 60 --plot demo-output/accuracy-cost.svg
+	$(BIN)/colonnade graph preset:critic-rank-fuse --out demo-output/critic-rank-fuse.svg
 
 test: setup
 	rm -f .coverage .coverage.*

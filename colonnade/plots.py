@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from db.errors import ConfigError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from flows.evaluate import Evaluation
 
 __all__ = ["CostPoint", "accuracy_cost", "plot_accuracy_cost"]
@@ -63,20 +65,7 @@ def plot_accuracy_cost(evaluations: Sequence[Evaluation], path: Path) -> tuple[C
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for point in points:
-        colour = "tab:blue" if point.on_front else "tab:gray"
-        errors = [[point.accuracy - point.low], [point.high - point.accuracy]]
-        axes.errorbar(point.dollars, point.accuracy, yerr=errors, fmt="o", color=colour, capsize=3)
-        axes.annotate(
-            point.name, (point.dollars, point.accuracy), xytext=(7, 5), textcoords="offset points", fontsize=8
-        )
-    front = sorted((point.dollars, point.accuracy) for point in points if point.on_front)
-    axes.step([x for x, _ in front], [y for _, y in front], where="post", color="tab:blue", alpha=0.4)
-    axes.set(xlabel="dollars per item", ylabel="accuracy (95 % interval)", ylim=(0, 1.02))
-    if min(point.dollars for point in points) > 0:
-        axes.set_xscale("log")
-    axes.margins(x=0.15)
-    axes.grid(alpha=0.25)
+    _draw(axes, points)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         figure.savefig(path)
@@ -85,3 +74,33 @@ def plot_accuracy_cost(evaluations: Sequence[Evaluation], path: Path) -> tuple[C
     finally:
         plt.close(figure)
     return points
+
+
+def _draw(axes: Axes, points: Sequence[CostPoint]) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    prices = [1000 * point.dollars for point in points]
+    for point, price in zip(points, prices, strict=True):
+        colour = "tab:blue" if point.on_front else "tab:gray"
+        errors = [[point.accuracy - point.low], [point.high - point.accuracy]]
+        axes.errorbar(price, point.accuracy, yerr=errors, fmt="o", color=colour, capsize=3)
+        # Names stand on the side where there is room.
+        left = price * price > min(prices) * max(prices)
+        axes.annotate(
+            point.name,
+            (price, point.accuracy),
+            xytext=(-7 if left else 7, 4),
+            textcoords="offset points",
+            ha="right" if left else "left",
+            fontsize=8,
+        )
+    front = sorted((1000 * point.dollars, point.accuracy) for point in points if point.on_front)
+    axes.step([x for x, _ in front], [y for _, y in front], where="post", color="tab:blue", alpha=0.4)
+    axes.set(xlabel="dollars per 1,000 items", ylabel="accuracy (95 % interval)", ylim=(0, 1.02))
+    if min(prices) > 0:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("${x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.margins(x=0.1)
+    axes.grid(alpha=0.25)

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from evals import Comparison
     from flows.evaluate import Evaluation
 
-__all__ = ["columns", "comparison_record", "comparison_text", "evaluation_table"]
+__all__ = ["NOMINAL", "columns", "comparison_record", "comparison_text", "evaluation_table"]
+
+NOMINAL = "Dollars at nominal prices: the embedded models cost nothing, their prices make costs comparable."
 
 _HEAD = (
     "architecture",
@@ -42,6 +44,8 @@ def evaluation_table(evaluations: Sequence[Evaluation]) -> str:
     """Return the table of some evaluations: one line each, and a line about what was paid now."""
     rows = [_HEAD, *(_row(one) for one in evaluations)]
     notes = [note for one in evaluations for note in _notes(one)]
+    if any(one.nominal for one in evaluations):
+        notes.append(NOMINAL)
     return "\n".join([columns(rows, left=frozenset({0, 9})), *notes])
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
 from db.errors import ConfigError, did_you_mean
+from flows.evaluate import has_nominal_prices
 from flows.session import Session, SessionSettings, open_session
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class Answer:
     totals: Totals
     seconds: float
     warnings: tuple[str, ...]
+    nominal: bool
+    """Some prices are nominal: they are paid to nobody."""
 
     def record(self, *, trace: bool) -> dict[str, object]:
         """Return the answer as data; with the full trace where it is wanted."""
@@ -43,6 +46,7 @@ class Answer:
             "completion_tokens": totals.completion_tokens,
             "dollars": totals.cost,
             "dollars_paid": totals.paid_cost,
+            "nominal": self.nominal,
             "seconds": round(self.seconds, 3),
             "warnings": self.warnings,
         }
@@ -99,6 +103,7 @@ async def _answer(
         totals=scope.totals(),
         seconds=time.perf_counter() - began,
         warnings=architecture.warnings,
+        nominal=has_nominal_prices(session.book, architecture.spec.models()),
     )
 
 

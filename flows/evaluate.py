@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from architectures import Architecture, CompiledArchitecture
     from db.runs import ItemRecord, RunRecord, RunStatus
     from evals import Item, Summary, Task
+    from providers.book import ModelBook
 
 __all__ = [
     "Chunk",
@@ -126,6 +127,8 @@ class Evaluation:
     """Wall time of all goes at this run together."""
     reason: str = ""
     """Why the run was stopped."""
+    nominal: bool = False
+    """Some prices are nominal: they are paid to nobody."""
     reused: bool = False
     """Nothing was left to do: the database held every item."""
 
@@ -138,6 +141,7 @@ class Evaluation:
             "task": self.task,
             "status": self.status,
             "planned": self.planned,
+            "nominal": self.nominal,
             "reused": self.reused,
             "seconds": round(self.seconds, 3),
             "reason": self.reason,
@@ -308,6 +312,13 @@ def _result(run: _Open, status: RunStatus, *, reason: str = "", reused: bool = F
         summary=summarise(results) if results else None,
         results=results,
         seconds=_seconds(run.session.runs.get(run.run_id)),
+        nominal=has_nominal_prices(run.session.book, run.models),
         reason=reason,
         reused=reused,
     )
+
+
+def has_nominal_prices(book: ModelBook, models: Sequence[str]) -> bool:
+    """Say whether the price of one of the models is nominal."""
+    prices = (book.resolve(model).price for model in models)
+    return any(price is not None and price.nominal for price in prices)

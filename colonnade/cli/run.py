@@ -64,7 +64,7 @@ def run(
     paid = "" if totals.paid_calls == totals.calls else f" ({number(totals.paid_calls)} paid now)"
     tokens = totals.prompt_tokens + totals.completion_tokens
     say(
-        f"{number(totals.calls)} calls{paid}, {number(tokens)} tokens, {dollars(totals.cost)}, "
+        f"{number(totals.calls)} calls{paid}, {number(tokens)} tokens, {dollars(totals.cost)}{' nominal' if result.nominal else ''}, "
         f"{seconds(result.seconds)}, run {result.run_id}"
     )
 
