@@ -17,7 +17,6 @@ from architectures.parse import parse
 from architectures.places import Place
 from architectures.spec import ArchitectureSpec
 from architectures.yamltext import read_text
-from db.errors import SpecError
 
 __all__ = ["Imported", "is_archon", "load_archon", "parse_archon"]
 
@@ -74,16 +73,25 @@ def parse_archon(data: object, place: Place | None = None) -> Imported:
     if not isinstance(layers, list) or not layers:
         raise place.at("layers").error("this is a list of at least one layer.")
     notes: dict[str, None] = {}
-    read = [_layer(layer, place.at(f"layer {number}"), notes) for number, layer in enumerate(layers, 1)]
+    places = [place.at(f"layer {number}") for number in range(1, len(layers) + 1)]
+    read = [_layer(layer, here, notes) for layer, here in zip(layers, places, strict=True)]
     for key in data:
         if key not in ("name", "layers", "custom"):
             notes[f"the key {key!r} of the configuration is unknown and left out"] = None
     judge = next((c.model for layer in read for c in layer if c.kind == "generator"), None)
-    written = [_written(number, layer, read, judge, notes) for number, layer in enumerate(read, 1)]
+    first_tests = next((n for n, layer in enumerate(read) if _writes_tests(layer)), len(read))
+    written = [
+        _written(layer, here, judge, number > first_tests, notes)
+        for number, (layer, here) in enumerate(zip(read, places, strict=True))
+    ]
     notes.update(dict.fromkeys(bent_rules(read)))
     name = data.get("name")
     top = {"name": name if isinstance(name, str) else "", "layers": written}
     return Imported(parse(top, place=place), tuple(str(place.error(f"{note}.")) for note in notes))
+
+
+def _writes_tests(layer: Sequence[Component]) -> bool:
+    return any(component.kind == "unit_test_generator" for component in layer)
 
 
 def _layer(layer: object, place: Place, notes: dict[str, None]) -> list[Component]:
@@ -121,14 +129,9 @@ def _component(item: object, place: Place) -> Component:
 
 
 def _written(
-    number: int,
-    layer: Sequence[Component],
-    layers: Sequence[Sequence[Component]],
-    judge: str | None,
-    notes: dict[str, None],
+    layer: Sequence[Component], place: Place, judge: str | None, has_tests: bool, notes: dict[str, None]
 ) -> list[dict[str, dict[str, object]]]:
     """Write a layer as nodes; components that differ in their model alone, one after the other, become one node."""
-    has_tests = any(c.kind == "unit_test_generator" for before in layers[: number - 1] for c in before)
     nodes: list[dict[str, dict[str, object]]] = []
     for component in layer:
         if component.provider not in PROVIDERS:
@@ -136,18 +139,9 @@ def _written(
                 f"model_type {component.provider!r} is no known provider; {component.model!r} is taken for an alias, "
                 "to be defined in models.yaml"
             ] = None
-        if component.pairwise:
-            if judge is None:
-                raise SpecError(
-                    "PairRM ranks by a model of its own, and there is no generator whose model could stand in."
-                )
-            component = component._replace(model=judge)
-            notes[
-                f"layer {number}: PairRM is a trained ranker and no chat model; pairwise ranking by calls to "
-                f"{judge!r}, the first generator's model, stands in"
-            ] = None
-        use, settings, found = translate(component, has_tests=has_tests)
-        notes.update(dict.fromkeys(f"layer {number}: {note}" for note in found))
+        stand_in = _stand_in(component, place, judge, notes) if component.pairwise else component
+        use, settings, found = translate(stand_in, has_tests=has_tests)
+        notes.update(dict.fromkeys(f"{place.path[-1]}: {note}" for note in found))
         last = nodes[-1].get(use) if nodes else None
         if last is not None and use in ("generate", "fuse") and _but_model(last) == _but_model(settings):
             known = last["model"]
@@ -155,6 +149,17 @@ def _written(
         else:
             nodes.append({use: settings})
     return nodes
+
+
+def _stand_in(component: Component, place: Place, judge: str | None, notes: dict[str, None]) -> Component:
+    """Let a chat model do PairRM's work, and say so."""
+    if judge is None:
+        raise place.error("PairRM is no chat model, and there is no generator whose model could stand in for it.")
+    notes[
+        f"{place.path[-1]}: PairRM is a trained ranker and no chat model; pairwise ranking by calls to {judge!r}, the "
+        "first generator's model, stands in"
+    ] = None
+    return component._replace(model=judge)
 
 
 def _but_model(settings: Mapping[str, object]) -> dict[str, object]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from providers.embedded.tokenizer import ChatTokenizer
     from providers.models import ModelSpec
 
-__all__ = ["LIKELY_TOKENS", "BookEstimator", "text_tokens"]
+__all__ = ["LIKELY_COMPACT", "LIKELY_TOKENS", "BookEstimator", "text_tokens"]
 
 LIKELY_TOKENS: Final[Mapping[str, int]] = {
     "critique": 400,
@@ -33,9 +33,24 @@ LIKELY_TOKENS: Final[Mapping[str, int]] = {
 }
 """Guesses of the tokens of a reply by template, for lack of a measurement; they set `likely`, never a bound."""
 
+LIKELY_COMPACT: Final[Mapping[str, int]] = {
+    "critique": 40,
+    "fuse": 40,
+    "generate": 35,
+    "judge": 5,
+    "rank": 35,
+    "rank_pair": 35,
+    "refine": 40,
+    "unit_test_evaluate": 30,
+    "unit_tests": 40,
+    "verify_reason": 25,
+    "verify_verdict": 4,
+}
+"""The same with compact prompts: what the embedded models write on the arithmetic task, to the nearest 5 from 5 on, by
+`python benchmarks/reply_tokens.py`."""
+
 _LIKELY_OTHER: Final = 200
-_COMPACT: Final = 0.2
-"""Replies of models with compact prompts are this much shorter: another guess."""
+_LIKELY_OTHER_COMPACT: Final = 40
 _FRAME: Final = Range(0, 4, 16)
 """Tokens that a chat format puts around one message."""
 _SEAM: Final = 2
@@ -83,8 +98,11 @@ class BookEstimator:
         asked = sampling.max_tokens if sampling else None
         limits = [asked or spec.defaults.max_tokens, spec.max_output, spec.context]
         high = min((float(limit) for limit in limits if limit), default=math.inf)
-        likely = LIKELY_TOKENS.get(template, _LIKELY_OTHER) * (_COMPACT if spec.style == "compact" else 1.0)
-        return Range(1, min(high, max(1, likely)), high)
+        if spec.style == "compact":
+            likely = LIKELY_COMPACT.get(template, _LIKELY_OTHER_COMPACT)
+        else:
+            likely = LIKELY_TOKENS.get(template, _LIKELY_OTHER)
+        return Range(1, min(high, likely), high)
 
     def _prompt(self, spec: ModelSpec, messages: tuple[Message, ...]) -> Range:
         key = (spec.name, messages)

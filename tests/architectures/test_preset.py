@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from architectures import compile_architecture, load, preset, preset_info, preset_names
+from architectures import compile_architecture, load, plan, preset, preset_info, preset_names
 from db.errors import SpecError
+from providers.book import ModelBook
 from providers.gateway import Gateway
 from providers.scope import Scope
 from providers.testing_server import ModelServer
@@ -61,3 +62,21 @@ async def test_presets_answer(name: str, server: ModelServer, gateway: Gateway) 
     outcome = await compiled.run("What is 1 + 1?", gateway=gateway, scope=Scope("r", "i"))
     assert "Answer:" in outcome.answer
     assert not outcome.failed
+
+
+@pytest.mark.parametrize("name", preset_names())
+async def test_presets_answer_on_the_models_that_ship_at_the_price_that_was_foretold(name: str) -> None:
+    spec, book, scope = preset(name), ModelBook(env={}), Scope("r", "i")
+    question = "Mia has 12 pens. She finds 3 bags of 4 pens. How many pens does she have?"
+    foretold = plan(spec, book, question).total
+    async with Gateway(book, None) as gateway:
+        outcome = await compile_architecture(spec, book).run(question, gateway=gateway, scope=scope)
+    used = scope.totals()
+    assert outcome.answer
+    # A verifier that drops candidates leaves a fuse with fewer to read, never with fewer calls.
+    assert foretold.calls.low == used.calls == foretold.calls.high
+    assert foretold.prompt_tokens.low <= used.prompt_tokens <= foretold.prompt_tokens.high
+    assert foretold.completion_tokens.low <= used.completion_tokens <= foretold.completion_tokens.high
+    assert foretold.dollars is not None
+    assert used.cost is not None
+    assert foretold.dollars.low <= used.cost <= foretold.dollars.high
