@@ -63,8 +63,9 @@ def run(
     totals = result.totals
     paid = "" if totals.paid_calls == totals.calls else f" ({number(totals.paid_calls)} paid now)"
     tokens = totals.prompt_tokens + totals.completion_tokens
+    price = dollars(totals.cost) + (" nominal" if result.nominal else "")
     say(
-        f"{number(totals.calls)} calls{paid}, {number(tokens)} tokens, {dollars(totals.cost)}{' nominal' if result.nominal else ''}, "
+        f"{number(totals.calls)} calls{paid}, {number(tokens)} tokens, {price}, "
         f"{seconds(result.seconds)}, run {result.run_id}"
     )
 
