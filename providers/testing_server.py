@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import random
 from collections import Counter
@@ -77,7 +78,7 @@ class Ledger:
     calls: int = 0
     """Samples that were answered in full."""
     prompt_tokens: int = 0
-    """Tokens of prompts, each counted once per answered request."""
+    """Tokens of prompts as reported, each counted once per answered request."""
     completion_tokens: int = 0
     most_at_once: int = 0
     faults: Counter[str] = field(default_factory=Counter)
@@ -201,7 +202,9 @@ class ModelServer:
         fault = self._fault()
         if fault is not None:
             self.ledger.faults[fault] += 1
-            early = await self._refuse(fault)
+            if fault == "timeout":
+                await asyncio.sleep(self.hang_s)
+            early = self._refusal(fault)
             if early is not None:
                 return early
         if self.latency_s:
@@ -210,7 +213,8 @@ class ModelServer:
         broken = await self._break_off(request, answer, fault)
         if broken is not None:
             return broken
-        self._book(bill)
+        if request.transport is not None and not request.transport.is_closing():
+            self._book(bill)
         return _json(answer)
 
     def _refused(self, request: web.BaseRequest) -> bool:
@@ -223,10 +227,8 @@ class ModelServer:
             return self._random.choice(self.faults)
         return None
 
-    async def _refuse(self, fault: Fault) -> web.Response | None:
-        """Answer a fault that keeps the model from being asked at all."""
-        if fault == "timeout":
-            await asyncio.sleep(self.hang_s)
+    def _refusal(self, fault: Fault) -> web.Response | None:
+        """Return the answer of a fault that keeps the model from being asked at all."""
         refusals: dict[str, tuple[int, str, str | None]] = {
             "401": (401, "Incorrect API key provided.", "invalid_api_key"),
             "429": (429, "Rate limit reached.", "rate_limit_exceeded"),
@@ -234,6 +236,7 @@ class ModelServer:
             "500": (500, "The server had an error.", None),
             "503": (503, "The engine is overloaded.", None),
             "bad-request": (400, "Invalid value for 'temperature'.", "invalid_value"),
+            "timeout": (504, "Gateway timeout.", None),
             "context-length": (400, "This model's maximum context length is 8 tokens.", "context_length_exceeded"),
         }
         if fault not in refusals:
@@ -263,6 +266,7 @@ class ModelServer:
         }
         if fault in ("no-usage", "wrong-usage"):
             usage = None if fault == "no-usage" else {"prompt_tokens": -1, "completion_tokens": "many"}
+            prompt = completion = 0
         reply = {"id": f"chatcmpl-{key}", "object": "chat.completion", "created": 1, "model": body["model"]}
         data = orjson.dumps({**reply, "choices": choices, "usage": usage})
         return data, _Bill(key, tuple(asking.sample for asking in askings), prompt, completion)
@@ -287,9 +291,11 @@ class ModelServer:
             return None
         response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": str(len(answer))})
         await response.prepare(request)
-        await response.write(answer[: len(answer) // 2])
-        if fault == "trickle":
-            for place in range(len(answer) // 2, len(answer) - 1):
+        half = len(answer) // 2
+        # One that trickles goes on until the client has had enough, which is an error here and meant to be.
+        with contextlib.suppress(ConnectionError):
+            await response.write(answer[:half])
+            for place in range(half, len(answer) - 1) if fault == "trickle" else ():
                 await response.write(answer[place : place + 1])
                 await asyncio.sleep(0.02)
         if request.transport is not None:
