@@ -94,7 +94,9 @@ def translate(component: Component, *, has_tests: bool) -> Translated:
     extra, more = _SPECIAL[component.kind](given, has_tests) if component.kind in _SPECIAL else ({}, [])
     settings.update(extra)
     if component.pairwise:
-        settings = {key: settings[key] for key in ("model", "keep") if key in settings} | {"method": "pairwise"}
+        settings = {key: settings[key] for key in ("model", "keep", "max_tokens") if key in settings} | {
+            "method": "pairwise"
+        }
     return Translated(COMPONENTS[component.kind], settings, notes + more)
 
 

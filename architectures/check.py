@@ -79,9 +79,9 @@ class _Check:
     def needs(self, node: TechniqueNode, received: _Have, place: Place) -> None:
         for need in sorted(node.settings.needs):
             if need not in received.may:
-                raise place.error(f"{node.use} needs {need}, and nothing before it gives any;{_givers(need)}")
+                raise place.error(f"it needs {need}, and nothing before it gives any;{_givers(need)}")
             if need not in received.must:
-                self.warn(place, f"{node.use} needs {need}, which may be missing where a node before it is skipped.")
+                self.warn(place, f"it needs {need}, which may be missing where a node before it is skipped.")
 
 
 def check(spec: ArchitectureSpec, book: ModelBook | None = None, *, source: str = "") -> Checked:

@@ -1,4 +1,10 @@
-"""How an architecture runs: stage by stage, inside a stage each node as soon as what it follows is done."""
+"""How an architecture runs: stage by stage, inside a stage each node as soon as what it follows is done.
+
+A node receives the states of the nodes that it follows, joined in the order of its `after` (`architectures.joining`).
+A node whose `when` does not hold is skipped and hands on nothing; where all that a node follows was skipped, it
+receives what those would have received. A node that has nothing left to hand on, because its calls failed, is left
+out in the same way as long as something else that the next node follows is there; else its error is the result.
+"""
 
 from __future__ import annotations
 

@@ -188,7 +188,10 @@ def test_misspelt_idle_and_unknown_keys_are_named() -> None:
 def test_pairrm_becomes_a_pairwise_ranking_by_a_chat_model() -> None:
     pairrm = component("ranker", model="llm-blender/PairRM", ranker_batch_size=16, top_k=3)
     found = imported([component("generator", model="a", samples=4)], [pairrm], [FUSER])
-    assert written(found)[1] == ("rank", {"model": "together_ai/a", "keep": 3, "method": "pairwise"})
+    assert written(found)[1] == (
+        "rank",
+        {"model": "together_ai/a", "keep": 3, "max_tokens": 2048, "method": "pairwise"},
+    )
     assert "PairRM is a trained ranker and no chat model" in found.notes[0]
     assert "'together_ai/a', the first generator's model" in found.notes[0]
     assert plan(found.spec, any_model("together_ai/a", "together_ai/m"), 10).total.calls == exactly(4 + 12 + 1)

@@ -39,19 +39,19 @@ def test_presets_pass_without_a_warning(name: str) -> None:
 def test_nothing_can_be_done_with_candidates_before_any_is_generated(technique: str) -> None:
     message = refused([{technique: {"model": "m"}}, GENERATE])
     assert message == (
-        f"x.yaml: {technique}: {technique} needs candidates, and nothing before it gives any; put generate before it."
+        f"x.yaml: {technique}: it needs candidates, and nothing before it gives any; put generate before it."
     )
 
 
 def test_an_evaluation_needs_unit_tests() -> None:
     message = refused([GENERATE, {"unit_test_evaluate": {"model": "m"}}])
-    assert "needs tests, and nothing before it gives any; put unit_test_generate before it." in message
+    assert "it needs tests, and nothing before it gives any; put unit_test_generate before it." in message
 
 
 def test_needs_are_followed_into_loops_and_nested_architectures() -> None:
-    assert "x.yaml: loop.vote: vote needs candidates" in refused([{"loop": {"max": 2, "body": ["vote"]}}, GENERATE])
+    assert "x.yaml: loop.vote: it needs candidates" in refused([{"loop": {"max": 2, "body": ["vote"]}}, GENERATE])
     inner = {"architecture": {"spec": [{"rank": {"model": "m"}}]}}
-    assert "x.yaml: architecture.rank: rank needs candidates" in refused([inner])
+    assert "x.yaml: architecture.rank: it needs candidates" in refused([inner])
     assert checked([GENERATE, inner]).warnings == ()
 
 
@@ -94,7 +94,7 @@ def test_what_may_be_missing_where_a_node_is_skipped_is_warned_of() -> None:
         graph(a={"use": "generate", "model": "fast", "when": never}, b={"use": "vote", "after": "a"})
     ).warnings
     assert warnings == (
-        "architecture: b: vote needs candidates, which may be missing where a node before it is skipped.",
+        "architecture: b: it needs candidates, which may be missing where a node before it is skipped.",
         "architecture: b: where a node is skipped the output may hold no candidate.",
     )
     sure = graph(
