@@ -11,8 +11,16 @@ from pydantic import ValidationError
 
 from architectures.places import Place
 from architectures.settings import make_settings
-from architectures.spec import MAX_ROUNDS, AnyNode, ArchitectureSpec, Condition, LoopNode, NestedNode, Operator
-from architectures.spec import TechniqueNode as _TechniqueNode
+from architectures.spec import (
+    MAX_ROUNDS,
+    AnyNode,
+    ArchitectureSpec,
+    Condition,
+    LoopNode,
+    NestedNode,
+    Operator,
+    TechniqueNode,
+)
 from architectures.structure import check_graph, check_names
 from architectures.yamltext import read_text, read_yaml
 from db.errors import SpecError
@@ -195,15 +203,15 @@ def _layer_node(item: object, place: Place, after: tuple[str, ...], taken: dict[
 def _node(written: _Written, source: Source) -> AnyNode:
     place = written.place
     settings = dict(written.settings)
-    when = _condition(settings.pop("when"), place.at("when")) if settings.get("when") is not None else None
-    settings.pop("when", None)
+    condition = settings.pop("when", None)
+    when = _condition(condition, place.at("when")) if condition is not None else None
     if written.use == "loop":
         return _loop(written, settings, when, source)
     if written.use == "architecture":
         spec = _nested(settings, place, source)
         return NestedNode(id=written.id, after=written.after, when=when, spec=spec)
     made = make_settings(written.use, settings, place)
-    return _TechniqueNode(id=written.id, after=written.after, when=when, use=written.use, settings=made)
+    return TechniqueNode(id=written.id, after=written.after, when=when, use=written.use, settings=made)
 
 
 def _loop(written: _Written, settings: dict[str, object], when: Condition | None, source: Source) -> LoopNode:
@@ -238,11 +246,9 @@ def _nested(settings: Mapping[str, object], place: Place, source: Source) -> Arc
         return parse(value, source=source, place=here)
     if not isinstance(value, str):
         raise here.error(f"this is a name, not {_kind(value)}.")
-    return (
-        _from_file(value, here, source)
-        if given == ["path"]
-        else _from_preset(value, settings.get("with"), here, source)
-    )
+    if given == ["path"]:
+        return _from_file(value, here, source)
+    return _from_preset(value, settings.get("with"), here, source)
 
 
 def _from_file(value: str, place: Place, source: Source) -> ArchitectureSpec:
