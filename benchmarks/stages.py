@@ -69,6 +69,26 @@ def node_by_node(spec: ArchitectureSpec) -> Any:
     return built.compile()
 
 
+def three_ways(spec: ArchitectureSpec, gateway: Gateway) -> list[Callable[[], Awaitable[object]]]:
+    """Return one invocation each: a LangGraph node per technique, one per stage, no LangGraph."""
+    start = State(question="q")
+    nodes, stages, program = node_by_node(spec), compile_architecture(spec), make_program(spec)
+
+    def run() -> Run:
+        return Run(gateway=gateway, scope=Scope("r", "i"), answer_kind="auto")
+
+    async def by_node() -> object:
+        return await nodes.ainvoke({"start": start, "outputs": {}}, context=run())
+
+    async def by_stage() -> object:
+        return await stages.run("q", gateway=gateway, scope=Scope("r", "i"))
+
+    async def bare() -> object:
+        return await program.run(start, run())
+
+    return [by_node, by_stage, bare]
+
+
 async def cpu_ms(once: Callable[[], Awaitable[object]]) -> float:
     """Return the least CPU milliseconds of one invocation over five series."""
     series = []
@@ -100,17 +120,7 @@ async def main() -> None:
             ("10 side by side + 1, CPU ms", layers, cpu_ms),
             ("uneven branches, wall s", skew, wall_s),
         ):
-            start = State(question="q")
-            nodes, stages, program = node_by_node(spec), compile_architecture(spec), make_program(spec)
-
-            def run() -> Run:
-                return Run(gateway=gateway, scope=Scope("r", "i"), answer_kind="auto")
-
-            figures = [
-                await measure(lambda g=nodes, s=start: g.ainvoke({"start": s, "outputs": {}}, context=run())),
-                await measure(lambda c=stages: c.run("q", gateway=gateway, scope=Scope("r", "i"))),
-                await measure(lambda p=program, s=start: p.run(s, run())),
-            ]
+            figures = [await measure(way) for way in three_ways(spec, gateway)]
             print(f"{name:32}{figures[0]:14.2f}{figures[1]:10.2f}{figures[2]:14.2f}")
 
 
