@@ -246,7 +246,7 @@ def _open(job: EvaluateJob, session: Session) -> _Open:
     architecture = load(job.architecture, session.book)
     task = job.task.load()
     models = tuple(sorted({*architecture.spec.models(), *task.scorer.models()}))
-    identities = [session.book.resolve(model).identity for model in models]
+    identities = [session.gateway.identity(model) for model in models]
     what = "\x00".join((architecture.id, task.digest, *identities, job.fresh, str(job.again)))
     run_id = f"e-{hashlib.sha256(what.encode()).hexdigest()[:10]}"
     session.runs.save_architecture(

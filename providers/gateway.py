@@ -91,6 +91,10 @@ class Gateway:
         """Return what is known of a model; raises `ConfigError` for an unknown one."""
         return self._endpoints.spec(model)
 
+    def identity(self, model: str) -> str:
+        """Return what stands for a model in the keys of its samples; for embedded models it has their weights in it."""
+        return self._endpoints.of(model).identity
+
     async def preflight(self, models: Iterable[str]) -> None:
         """See that every model can be paid, reached and is served; raises `ConfigError` in one sentence."""
         endpoints = [self._endpoints.of(model) for model in dict.fromkeys(models)]
