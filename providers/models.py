@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Literal, Self
 
@@ -10,11 +11,29 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, m
 
 from providers.prices import Price
 
-__all__ = ["Capabilities", "Defaults", "Feature", "Limits", "ModelSpec", "ReplaySource"]
+__all__ = ["Address", "Capabilities", "Defaults", "Feature", "Limits", "ModelSpec", "ReplaySource", "Routing"]
 
-Feature = Literal["logprobs", "n", "prefix_continuation", "seed", "stop", "top_logprobs"]
+Feature = Literal["logit_bias", "logprobs", "n", "prefix_continuation", "seed", "stop", "top_logprobs", "usage"]
+Routing = Literal["affinity", "round-robin"]
+"""How calls are spread over the endpoints of one model; see `providers.replicas`."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+
+
+def _variable_name(value: str | None) -> str | None:
+    if value is not None and not _VARIABLE.match(value):
+        raise ValueError("must be the name of an environment variable, not a key")
+    return value
+
+
+def _plain_url(value: str | None) -> str | None:
+    if value is None:
+        return None
+    if not value.startswith(("http://", "https://")):
+        raise ValueError("must begin with http:// or https://")
+    if "@" in value.split("/", 3)[2]:
+        raise ValueError("must hold no user name or password; use api_key_env")
+    return value.rstrip("/")
 
 
 class _Frozen(BaseModel):
@@ -45,6 +64,9 @@ class Capabilities(_Frozen):
     stop: bool = True
     seed: bool = False
     prefix_continuation: bool = False
+    logit_bias: bool = False
+    usage: bool = True
+    """It reports the tokens of a request; without it they are estimated and marked so."""
 
     def has(self, feature: Feature) -> bool:
         """Tell whether the endpoint has a feature."""
@@ -71,6 +93,22 @@ class ReplaySource(_Frozen):
     the end of the path holds the samples in order."""
 
 
+class Address(_Frozen):
+    """One of several endpoints that serve the same model."""
+
+    base_url: str | None = None
+    """None: the provider's own."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds its key; None: the model's."""
+    limits: Limits | None = None
+    """None: the model's."""
+    usd_per_hour: Decimal | None = Field(default=None, gt=0)
+    """None: the model's."""
+
+    _named = field_validator("api_key_env")(_variable_name)
+    _plain = field_validator("base_url")(_plain_url)
+
+
 class ModelSpec(_Frozen):
     """A model as Colonnade knows it; made by `ModelBook.resolve`."""
 
@@ -83,8 +121,13 @@ class ModelSpec(_Frozen):
     base_url: str | None = None
     api_key_env: str | None = None
     """Name of the environment variable that holds the key."""
+    endpoints: tuple[Address, ...] = ()
+    """Several endpoints of the model, in place of `base_url`."""
+    routing: Routing = "affinity"
     price: Price | None = None
     """None: unknown."""
+    usd_per_hour: Decimal | None = Field(default=None, gt=0)
+    """What the machine of one endpoint costs, in place of a price per token; see `providers.rent`."""
     limits: Limits = Field(default_factory=Limits)
     capabilities: Capabilities = Field(default_factory=Capabilities)
     defaults: Defaults = Field(default_factory=Defaults)
@@ -100,29 +143,51 @@ class ModelSpec(_Frozen):
     """Further fields of the request, for what only this server knows."""
     replay: ReplaySource | None = None
 
-    @field_validator("api_key_env")
-    @classmethod
-    def _names_a_variable(cls, value: str | None) -> str | None:
-        if value is not None and not _VARIABLE.match(value):
-            raise ValueError("must be the name of an environment variable, not a key")
-        return value
-
-    @field_validator("base_url")
-    @classmethod
-    def _is_a_plain_url(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        if not value.startswith(("http://", "https://")):
-            raise ValueError("must begin with http:// or https://")
-        if "@" in value.split("/", 3)[2]:
-            raise ValueError("must hold no user name or password; use api_key_env")
-        return value.rstrip("/")
+    _named = field_validator("api_key_env")(_variable_name)
+    _plain = field_validator("base_url")(_plain_url)
 
     @model_validator(mode="after")
     def _replays_something(self) -> Self:
         if (self.transport == "replay") != (self.replay is not None):
             raise ValueError("transport 'replay' and a 'replay' section (path, question, text) go together")
         return self
+
+    @model_validator(mode="after")
+    def _has_distinct_endpoints(self) -> Self:
+        if self.endpoints and self.base_url is not None:
+            raise ValueError("give either 'base_url' or 'endpoints', not both")
+        if self.endpoints and not self.hosted:
+            raise ValueError(f"the transport '{self.transport}' has no endpoints")
+        places = [(one.base_url, one.api_key_env) for one in self.endpoints]
+        if len(set(places)) < len(places):
+            raise ValueError("two of the endpoints are the same")
+        if self.price is not None and any(one.usd_per_hour for one in (self, *self.endpoints)):
+            raise ValueError("give either 'price' or 'usd_per_hour', not both")
+        return self
+
+    def replicas(self) -> tuple[ModelSpec, ...]:
+        """Return one specification for each endpoint, in their order."""
+        if not self.endpoints:
+            return (self,)
+        return tuple(
+            self.model_copy(
+                update={
+                    "base_url": one.base_url,
+                    "api_key_env": one.api_key_env or self.api_key_env,
+                    "limits": self.limits.model_copy(
+                        update=one.limits.model_dump(exclude_unset=True) if one.limits else {}
+                    ),
+                    "usd_per_hour": one.usd_per_hour or self.usd_per_hour,
+                    "endpoints": (),
+                }
+            )
+            for one in self.endpoints
+        )
+
+    @property
+    def priced(self) -> bool:
+        """True where it is known what a call costs, by tokens or by the hour."""
+        return self.price is not None or all(one.usd_per_hour is not None for one in self.replicas())
 
     @property
     def hosted(self) -> bool:

@@ -14,11 +14,20 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from providers.base import Usage
 
-__all__ = ["Listing", "Price", "cost", "known_providers", "listed"]
+__all__ = ["BatchPrice", "Listing", "Price", "cost", "known_providers", "listed"]
 
 _TABLE = "model_prices_and_context_window_backup.json"
 _MILLION = Decimal(1_000_000)
 _CHAT_MODES = frozenset({"chat", "completion", "responses"})
+
+
+class BatchPrice(BaseModel):
+    """Dollars per million tokens of a provider's batch interface."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+    prompt: Decimal = Field(ge=0)
+    completion: Decimal = Field(ge=0)
 
 
 class Price(BaseModel):
@@ -30,6 +39,8 @@ class Price(BaseModel):
     completion: Decimal = Field(ge=0)
     cached_prompt: Decimal | None = Field(default=None, ge=0)
     """Prompt tokens that the provider had in its cache; None: they cost what the others cost."""
+    batch: BatchPrice | None = None
+    """What the provider's batch interface costs; None: it has none, or its price is unknown."""
     nominal: bool = False
     """A price in name only (the embedded models cost nothing): good for comparisons, paid to nobody."""
 
@@ -95,7 +106,13 @@ def _price(entry: Mapping[str, object]) -> Price | None:
     if prompt is None or completion is None:
         return None
     cached = _per_million(entry, "cache_read_input_token_cost")
-    return Price(prompt=prompt, completion=completion, cached_prompt=cached)
+    return Price(prompt=prompt, completion=completion, cached_prompt=cached, batch=_batch_price(entry))
+
+
+def _batch_price(entry: Mapping[str, object]) -> BatchPrice | None:
+    prompt = _per_million(entry, "input_cost_per_token_batches")
+    completion = _per_million(entry, "output_cost_per_token_batches")
+    return None if prompt is None or completion is None else BatchPrice(prompt=prompt, completion=completion)
 
 
 def _per_million(entry: Mapping[str, object], name: str) -> Decimal | None:
