@@ -1,7 +1,8 @@
-"""OpenAI and every compatible server (vLLM, SGLang, llama.cpp, Ollama, TGI), over the openai SDK on aiohttp.
+"""OpenAI and every compatible server (vLLM, SGLang, llama.cpp, Ollama, TGI).
 
-The SDK carries addresses, headers and connections; bodies are written and read with orjson instead of the SDK's
-pydantic models, which cost more than all that the gateway adds. Its own retries are off.
+Completions, of which there are many, go over aiohttp directly; the openai SDK, whose own work on a call costs more
+than all that the gateway adds, knows addresses and headers and does what is rare
+(docs/decisions/0004-openai-transport.md).
 """
 
 from __future__ import annotations
@@ -13,16 +14,14 @@ import orjson
 
 from providers.base import Message, Reply, WireRequest
 from providers.errors import CallTimeout, ConnectionFailed, MalformedReply, ProviderError
+from providers.poster import CONNECT_S, Answer, Poster
 from providers.scrub import scrub
 from providers.wire import error_for_status, read_reply, request_body, retry_after_seconds
 
 if TYPE_CHECKING:
-    import httpx
-    from openai import APIConnectionError, APIStatusError
+    from openai import APIConnectionError, APIStatusError, AsyncOpenAI
 
 __all__ = ["OpenAITransport"]
-
-_CONNECT_S = 15.0
 
 
 class OpenAITransport:
@@ -43,7 +42,6 @@ class OpenAITransport:
         self._extra = dict(extra_body or {})
         # OpenAI's newer models refuse max_tokens, older compatible servers know nothing else.
         self._limit_field = "max_completion_tokens" if base_url is None else "max_tokens"
-        self._timeouts: dict[float, httpx.Timeout] = {}
         self._response = httpx.Response
         self._client = openai.AsyncOpenAI(
             base_url=base_url,
@@ -53,27 +51,20 @@ class OpenAITransport:
                 limits=httpx.Limits(max_connections=connections, keepalive_expiry=30.0)
             ),
         )
+        self._poster = Poster(
+            str(self._client.base_url), _headers(self._client), connections=connections, secret=api_key
+        )
 
     async def complete(self, request: WireRequest) -> Reply:
         """Answer one request; see `providers.wire` for what is sent and how errors are told apart."""
-        import openai
-
         body = request_body(request, limit_field=self._limit_field)
         if self._extra:
             body.update(self._extra)
+        answer = await self._poster.post("/chat/completions", orjson.dumps(body), timeout_s=request.timeout_s)
+        if answer.status != 200:
+            raise self._refusal(answer)
         try:
-            response = await self._client.post(
-                "/chat/completions",
-                content=orjson.dumps(body),
-                cast_to=self._response,
-                options={"timeout": self._timeout(request.timeout_s)},
-            )
-        except openai.APIStatusError as error:
-            raise self._status_error(error) from None
-        except openai.APIConnectionError as error:
-            raise self._connection_error(error, request.timeout_s) from None
-        try:
-            data = orjson.loads(response.content)
+            data = orjson.loads(answer.body)
         except orjson.JSONDecodeError:
             raise MalformedReply(f"The answer of {self._client.base_url} is no JSON or breaks off.") from None
         return read_reply(data, request)
@@ -83,15 +74,13 @@ class OpenAITransport:
         import openai
 
         try:
-            response = await self._client.get(
-                "/models", cast_to=self._response, options={"timeout": self._timeout(_CONNECT_S)}
-            )
+            response = await self._client.get("/models", cast_to=self._response, options={"timeout": CONNECT_S})
             entries = orjson.loads(response.content)["data"]
             return tuple(str(entry["id"]) for entry in entries)
         except openai.APIStatusError as error:
             raise self._status_error(error) from None
         except openai.APIConnectionError as error:
-            raise self._connection_error(error, _CONNECT_S) from None
+            raise self._connection_error(error, CONNECT_S) from None
         except (orjson.JSONDecodeError, KeyError, TypeError):
             raise MalformedReply(f"{self._client.base_url}models is no list of models.") from None
 
@@ -101,24 +90,16 @@ class OpenAITransport:
 
     async def aclose(self) -> None:
         """Close the connections."""
+        await self._poster.aclose()
         await self._client.close()
 
-    def _timeout(self, seconds: float) -> httpx.Timeout:
-        timeout = self._timeouts.get(seconds)
-        if timeout is None:
-            import httpx
-
-            timeout = httpx.Timeout(seconds, connect=min(seconds, _CONNECT_S), pool=None)
-            self._timeouts[seconds] = timeout
-        return timeout
+    def _refusal(self, answer: Answer) -> ProviderError:
+        code, said = _said(answer.body)
+        message = f"{self._client.base_url} answered {answer.status}: {scrub(said, self._key)}"
+        return error_for_status(answer.status, message, code=code, retry_after=retry_after_seconds(answer.headers))
 
     def _status_error(self, error: APIStatusError) -> ProviderError:
-        code = error.code if isinstance(error.code, str) else None
-        said = error.body.get("message") if isinstance(error.body, dict) else None
-        text = said if isinstance(said, str) and said else error.response.text or error.message
-        message = f"{self._client.base_url} answered {error.status_code}: {scrub(text, self._key)}"
-        wait = retry_after_seconds(error.response.headers)
-        return error_for_status(error.status_code, message, code=code, retry_after=wait)
+        return self._refusal(Answer(error.status_code, error.response.headers, error.response.content))
 
     def _connection_error(self, error: APIConnectionError, timeout_s: float) -> ProviderError:
         import aiohttp
@@ -133,3 +114,27 @@ class OpenAITransport:
             return CallTimeout(f"{self._client.base_url} did not answer within {timeout_s:g} s.")
         reason = scrub(str(root) or type(root).__name__, self._key)
         return ConnectionFailed(f"The connection to {self._client.base_url} failed: {reason}")
+
+
+def _headers(client: AsyncOpenAI) -> dict[str, str]:
+    """Return what the SDK would send (key, organisation, project, the user's own), without its platform statistics."""
+    headers = {**client.default_headers, **client.auth_headers}
+    return {
+        name: value
+        for name, value in headers.items()
+        if isinstance(value, str) and not name.lower().startswith("x-stainless-")
+    }
+
+
+def _said(body: bytes) -> tuple[str | None, str]:
+    """Return the code and the words of a refusal, which most servers wrap in `error`."""
+    text = body.decode("utf-8", "replace")
+    try:
+        data = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None, text
+    error = data.get("error", data) if isinstance(data, dict) else None
+    if not isinstance(error, dict):
+        return None, error if isinstance(error, str) and error else text
+    code, said = error.get("code"), error.get("message")
+    return code if isinstance(code, str) else None, said if isinstance(said, str) and said else text
