@@ -12,7 +12,7 @@ from providers.base import Completion, Sample, Usage
 from providers.codec import Stored
 from providers.errors import AuthError, CallTimeout, ConnectionFailed, Overloaded, RateLimited
 from providers.memory import Memory
-from providers.prices import Price, cost, known_providers, listed
+from providers.prices import BatchPrice, Price, cost, known_providers, listed
 from providers.retry import RetryPolicy, is_uncertain
 from providers.scope import Scope
 from providers.scrub import scrub
@@ -29,7 +29,10 @@ def test_a_cost_is_exact_and_the_cached_prompt_has_its_price() -> None:
 def test_the_table_knows_a_model_and_says_none_where_it_does_not() -> None:
     mini = listed("openai", "gpt-4o-mini")
     assert mini is not None
-    assert mini.price == Price(prompt=Decimal("0.15"), completion=Decimal("0.6"), cached_prompt=Decimal("0.075"))
+    batch = BatchPrice(prompt=Decimal("0.075"), completion=Decimal("0.3"))
+    assert mini.price == Price(
+        prompt=Decimal("0.15"), completion=Decimal("0.6"), cached_prompt=Decimal("0.075"), batch=batch
+    )
     assert (mini.context, mini.max_output) == (128000, 16384)
     haiku = listed("anthropic", "claude-haiku-4-5")
     assert haiku is not None
