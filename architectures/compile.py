@@ -10,6 +10,7 @@ from architectures.check import check
 from architectures.context import Run
 from architectures.outcome import Outcome
 from architectures.program import Program, Result, make_program
+from architectures.spans import workflow_span
 from db.errors import InsufficientCandidates
 from nodes.base import State
 
@@ -57,12 +58,13 @@ class CompiledArchitecture:
         """
         run = Run(gateway=gateway, scope=scope, answer_kind=answer_kind)
         start = State(question=question)
-        done = await self.graph.ainvoke(
-            {"start": start, "outputs": {}}, {"recursion_limit": len(self.program.stages) + 1}, context=run
-        )
-        state = self.program.result(done["outputs"], start)
-        if not state.candidates:
-            raise InsufficientCandidates(f"The output of {self.spec.name!r} holds no candidate.")
+        with workflow_span(self.spec.name, scope):
+            done = await self.graph.ainvoke(
+                {"start": start, "outputs": {}}, {"recursion_limit": len(self.program.stages) + 1}, context=run
+            )
+            state = self.program.result(done["outputs"], start)
+            if not state.candidates:
+                raise InsufficientCandidates(f"The output of {self.spec.name!r} holds no candidate.")
         return Outcome(
             candidate=state.candidates[0],
             state=state,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from architectures.context import NodeContext, Run
 from architectures.joining import join
 from architectures.lanes import lanes
+from architectures.spans import node_span
 from architectures.stages import Stage, stages
 from db.errors import InsufficientCandidates
 from nodes.base import Note, State
@@ -98,7 +99,8 @@ class Program:
             return Result(None, _explained(node.when, seen, name))
         began = perf_counter()
         try:
-            state = await self._work(node, seen, run, name)
+            with node_span(node, name, run.scope):
+                state = await self._work(node, seen, run, name)
         except InsufficientCandidates as error:
             run.failed[name] = str(error)
             return Result(None, seen, error)

@@ -13,9 +13,11 @@ def main() -> None:
     _leave_working_directory()
     from colonnade.cli import app
     from colonnade.cli.console import say_error
+    from colonnade.logs import configure_logs
     from db.errors import ColonnadeError, UserError
 
     try:
+        configure_logs()
         app()
     except UserError as error:
         say_error(str(error))

@@ -13,6 +13,7 @@ from evals.records import Place, answered, failed
 from evals.task import Asking, Item, Task
 from providers.errors import AuthError
 from providers.scope import Scope
+from providers.telemetry import span, totals_attributes
 
 if TYPE_CHECKING:
     from architectures.outcome import Outcome
@@ -137,7 +138,22 @@ async def _work(job: _Job) -> None:
 
 
 async def _answer(job: _Job, item: Item) -> ItemRecord:
-    scope = Scope(job.run_id, item.id, fresh=job.fresh)
+    with span("item", {"colonnade.run.id": job.run_id, "colonnade.item.id": item.id}) as opened:
+        scope, judging = (Scope(job.run_id, item.id, fresh=job.fresh) for _ in range(2))
+        record = await _record(job, item, scope, judging)
+        if opened.recording:
+            opened.set(
+                {
+                    "colonnade.task": job.task.name,
+                    "colonnade.item.status": record.status,
+                    **totals_attributes(scope.totals().plus(judging.totals())),
+                }
+            )
+        return record
+
+
+async def _record(job: _Job, item: Item, scope: Scope, judging: Scope) -> ItemRecord:
+    """Answer and score an item; the scorer's calls are counted apart, so that an architecture's cost is its own."""
     place = Place(job.run_id, job.architecture_id, item.id)
     begin = time.perf_counter()
     try:
@@ -150,8 +166,6 @@ async def _answer(job: _Job, item: Item) -> ItemRecord:
             raise cause from error
         return failed(place, scope, cause, time.perf_counter() - begin)
     latency_s = time.perf_counter() - begin
-    # The scorer's calls are counted apart, so that an architecture's cost is its own.
-    judging = Scope(job.run_id, item.id, fresh=job.fresh)
     score = await job.task.scorer.score(item, outcome.answer, Asking(job.gateway, judging))
     return answered(place, scope, outcome, score, judging, latency_s)
 

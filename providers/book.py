@@ -32,6 +32,7 @@ from providers.builtin import built_in, suggestions
 from providers.models import Capabilities, Defaults, Limits, ModelSpec, ReplaySource
 from providers.prices import Price, listed
 from providers.registry import require_transport
+from providers.scrub import remember
 
 __all__ = ["MODELS_VARIABLE", "ModelBook"]
 
@@ -113,6 +114,7 @@ class ModelBook:
                 f"The model '{spec.name}' needs a key: set the environment variable {spec.api_key_env}, "
                 f"or choose a model that needs none, such as embedded/mini."
             )
+        remember(key)
         return key
 
     def _by_pattern(self, name: str) -> ModelSpec | None:
