@@ -1,4 +1,4 @@
-"""Endpoints: a resolved model with its transport, limiter and retries, made once and kept while the gateway lives."""
+"""Endpoints: a resolved model with its replicas and retries, made once and kept while the gateway lives."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from providers.book import ModelBook
 from providers.limits import Limiter
 from providers.models import Feature, ModelSpec
 from providers.registry import make_transport
+from providers.rent import Rent
+from providers.replicas import Replica, ReplicaPool, ReplicaStatus
 from providers.retry import RetryPolicy
 
 __all__ = ["Endpoint", "Endpoints"]
@@ -26,8 +28,7 @@ class Endpoint:
     """Where the calls of one alias go."""
 
     spec: ModelSpec
-    transport: Transport
-    limiter: Limiter
+    pool: ReplicaPool
     retry: RetryPolicy
     identity: str
     extra: bytes
@@ -35,6 +36,11 @@ class Endpoint:
     many: bool
     """Whether one request may ask for several samples; taken back where the server gives one whatever is asked."""
     many_proven: bool = False
+
+    @property
+    def transport(self) -> Transport:
+        """The transport of the first replica, for what all of them do alike."""
+        return self.pool.replicas[0].transport
 
     def sampling(self, asked: Sampling) -> Sampling:
         """Fill in the model's defaults; raises `ConfigError` for what the endpoint cannot do."""
@@ -65,12 +71,12 @@ class Endpoint:
 
 
 class Endpoints:
-    """All endpoints of a gateway, by alias; aliases of one address share connections and the limit in flight."""
+    """All endpoints of a gateway, by alias; aliases of one address share its replica."""
 
     def __init__(self, book: ModelBook) -> None:
         self._book = book
         self._by_alias: dict[str, Endpoint] = {}
-        self._transports: dict[Hashable, tuple[Transport, Limiter]] = {}
+        self._replicas: dict[Hashable, Replica] = {}
 
     def of(self, alias: str) -> Endpoint:
         """Return the endpoint of a model; raises `ConfigError` for an unknown model or a missing key."""
@@ -87,23 +93,39 @@ class Endpoints:
     @property
     def in_flight(self) -> int:
         """Requests that are out now."""
-        return sum(limiter.in_flight for _, limiter in self._transports.values())
+        return sum(replica.limiter.in_flight for replica in self._replicas.values())
+
+    def status(self) -> tuple[ReplicaStatus, ...]:
+        """Return a snapshot of every replica that was used."""
+        return tuple(replica.status() for replica in self._replicas.values())
 
     async def aclose(self) -> None:
         """Close all transports, each of them even if another fails to."""
-        transports, self._transports = self._transports, {}
+        replicas, self._replicas = self._replicas, {}
         self._by_alias = {}
         errors: list[Exception] = []
-        for transport, _ in transports.values():
+        for replica in replicas.values():
             try:
-                await transport.aclose()
+                await replica.aclose()
             except Exception as error:  # noqa: BLE001 - raised below, once all are closed
                 errors.append(error)
         if errors:
             raise ExceptionGroup("transports failed to close", errors)
 
     def _make(self, spec: ModelSpec) -> Endpoint:
+        limits = spec.limits
         extra = orjson.dumps(spec.extra_body, option=orjson.OPT_SORT_KEYS) if spec.extra_body else b""
+        replicas = [self._replica(one, extra) for one in spec.replicas()]
+        return Endpoint(
+            spec=spec,
+            pool=ReplicaPool(replicas, routing=spec.routing),
+            retry=RetryPolicy(retries=limits.retries, patience_s=limits.patience_s),
+            identity=spec.identity or _weights(spec),
+            extra=extra,
+            many=spec.capabilities.n,
+        )
+
+    def _replica(self, spec: ModelSpec, extra: bytes) -> Replica:
         place = (
             spec.transport,
             spec.base_url,
@@ -112,20 +134,15 @@ class Endpoints:
             spec.replay,
             None if spec.transport in _SHARED else spec.model,
         )
-        known = self._transports.get(place)
+        known = self._replicas.get(place)
         if known is None:
-            known = (make_transport(spec, self._book.api_key(spec)), Limiter(spec.limits.in_flight))
-            self._transports[place] = known
-        limits = spec.limits
-        return Endpoint(
-            spec=spec,
-            transport=known[0],
-            limiter=known[1],
-            retry=RetryPolicy(retries=limits.retries, patience_s=limits.patience_s),
-            identity=spec.identity or _weights(spec),
-            extra=extra,
-            many=spec.capabilities.n,
-        )
+            known = self._replicas[place] = Replica(
+                spec.base_url or spec.name,
+                make_transport(spec, self._book.api_key(spec)),
+                Limiter(spec.limits.in_flight),
+                rent=Rent(spec.usd_per_hour) if spec.usd_per_hour else None,
+            )
+        return known
 
 
 def _weights(spec: ModelSpec) -> str:

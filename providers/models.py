@@ -187,7 +187,14 @@ class ModelSpec(_Frozen):
     @property
     def priced(self) -> bool:
         """True where it is known what a call costs, by tokens or by the hour."""
-        return self.price is not None or all(one.usd_per_hour is not None for one in self.replicas())
+        return self.price is not None or self.dearest_request is not None
+
+    @property
+    def dearest_request(self) -> Decimal | None:
+        """Dollars that one answered request can cost at most where machines are paid by the hour; None where not."""
+        rents = [(one.usd_per_hour, one.limits.timeout_s) for one in self.replicas()]
+        most = [usd * Decimal(seconds) / 3600 for usd, seconds in rents if usd is not None]
+        return max(most) if self.price is None and len(most) == len(rents) else None
 
     @property
     def hosted(self) -> bool:
