@@ -81,4 +81,5 @@ async def _artifacts() -> dict[str | None, str | None]:
     from prefect import get_client
 
     async with get_client() as client:
-        return {artifact.key: artifact.type for artifact in await client.read_artifacts(limit=50, offset=0)}
+        found = (await client.request("POST", "/artifacts/filter", json={"limit": 50})).json()
+    return {artifact["key"]: artifact["type"] for artifact in found}
