@@ -56,10 +56,10 @@ def provider_name(spec: ModelSpec) -> str:
     return _PROVIDERS.get(prefix, prefix) if slash else spec.transport
 
 
-def server(spec: ModelSpec) -> Attributes:
+def server(spec: ModelSpec, address: str | None = None) -> Attributes:
     """Return `server.address` and `server.port` where they are known: the host alone, nothing else of the address."""
-    address = spec.base_url or ("https://api.openai.com" if spec.transport == "openai" else "")
-    if not address:
+    address = address or spec.base_url or ("https://api.openai.com" if spec.transport == "openai" else "")
+    if not address.startswith("http"):
         return {}
     parts = urlsplit(address)
     port = parts.port or (443 if parts.scheme == "https" else 80)

@@ -30,6 +30,7 @@ from providers.genai import (
 
 if TYPE_CHECKING:
     from contextvars import Token
+    from decimal import Decimal
 
     from opentelemetry.context import Context
     from opentelemetry.metrics import MeterProvider
@@ -71,8 +72,8 @@ class Attempt(Span):
 
     __slots__ = ()
 
-    def answered(self, reply: Reply) -> None:
-        """Take down what came back."""
+    def answered(self, reply: Reply, *, rent: Decimal | None = None) -> None:
+        """Take down what came back, and what it cost where a machine is paid by the hour."""
 
 
 _NO_SPAN: Final = Span()
@@ -118,11 +119,11 @@ class _LiveAttempt(Attempt):
 
     __slots__ = ("_began", "_meters", "_request", "_shared", "_span", "_spec")
 
-    def __init__(self, spec: ModelSpec, request: WireRequest, *, number: int, on: _On) -> None:
+    def __init__(self, spec: ModelSpec, request: WireRequest, *, number: int, address: str | None, on: _On) -> None:
         self._spec = spec
         self._request = request
         self._meters = on.meters
-        self._shared = _shared(spec, request.model)
+        self._shared = _shared(spec, request.model, address)
         self._span: Span = _NO_SPAN
         if on.tracer is not None:
             self._span = self._start(on.tracer, number)
@@ -151,12 +152,13 @@ class _LiveAttempt(Attempt):
     def set(self, attributes: Attributes) -> None:
         self._span.set(attributes)
 
-    def answered(self, reply: Reply) -> None:
+    def answered(self, reply: Reply, *, rent: Decimal | None = None) -> None:
         from providers.prices import cost
 
         completions = reply.completions
         usage = usage_of(completions)
-        dollars = cost(usage, self._spec.price)
+        price = self._spec.price
+        dollars = rent if price is None else cost(usage, price)
         if reply.served_model:
             self._shared = {**self._shared, "gen_ai.response.model": reply.served_model}
         if self._meters is not None:
@@ -228,10 +230,13 @@ def span(name: str, attributes: Attributes) -> Span:
     return _LiveSpan(on.tracer.start_span(name, attributes=attributes))
 
 
-def attempt(spec: ModelSpec, request: WireRequest, *, number: int = 1) -> Attempt:
-    """Begin the span of an attempt, the `number`-th of its request, and time it for the metrics."""
+def attempt(spec: ModelSpec, request: WireRequest, *, number: int = 1, address: str | None = None) -> Attempt:
+    """Begin the span of an attempt, the `number`-th of its request, and time it for the metrics.
+
+    `address` is the base URL that it goes to, where that is not the model's only one.
+    """
     on = _on()
-    return _NO_ATTEMPT if on is None else _LiveAttempt(spec, request, number=number, on=on)
+    return _NO_ATTEMPT if on is None else _LiveAttempt(spec, request, number=number, address=address, on=on)
 
 
 def handed_out_cached(spec: ModelSpec, samples: Sequence[Sample]) -> None:
@@ -310,13 +315,15 @@ def _is_idle(part: object) -> bool:
     return type(part).__module__.startswith(("opentelemetry.trace", "opentelemetry.metrics"))
 
 
-def _shared(spec: ModelSpec, model: str) -> dict[str, str | bool | int | float | Sequence[str]]:
+def _shared(
+    spec: ModelSpec, model: str, address: str | None = None
+) -> dict[str, str | bool | int | float | Sequence[str]]:
     """Return what spans and metrics of a model have in common."""
     return {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": provider_name(spec),
         "gen_ai.request.model": model,
-        **server(spec),
+        **server(spec, address),
     }
 
 
