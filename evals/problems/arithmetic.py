@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from evals.problems.base import Level, Operator, Reader, answer_line, operation
 
@@ -68,42 +68,49 @@ class Story:
         """Work the story out as this reader understands it."""
         lines: list[str] = []
         total = self.start
+
+        def computed(left: int, operator: Operator, right: int) -> int:
+            value = reader.compute(left, operator, right)
+            lines.append(operation(left, operator, right, value))
+            return value
+
         for event in self.events:
-            for operator, value in _readings(event, reader):
-                if isinstance(value, tuple):
-                    left, inner, right = total if value[0] is None else value[0], value[1], value[2]
-                    part = reader.compute(left, inner, right)
-                    lines.append(operation(left, inner, right, part))
-                    value = part
-                result = reader.compute(total, operator, value)
-                lines.append(operation(total, operator, value, result))
-                total = result
+            reading = _reading(event, reader)
+            if reading is None:
+                continue
+            amount = event.first
+            if reading.inner is not None:
+                left, right = (event.first, event.second) if event.kind == "packs" else (total, event.first)
+                amount = computed(left, reading.inner, right)
+            total = computed(total, reading.operator, amount)
         return (*lines, answer_line(total))
 
 
-_Part = tuple[int | None, Operator, int]
-"""An operation done first; ``None`` stands for the running total."""
+class _Reading(NamedTuple):
+    """What an event does to the total, and the operation that gives the amount, where it takes one."""
+
+    operator: Operator
+    inner: Operator | None = None
 
 
-def _readings(event: Event, reader: Reader) -> list[tuple[Operator, int | _Part]]:
-    """Say what the event does to the total, as the reader understands it."""
+def _reading(event: Event, reader: Reader) -> _Reading | None:
+    """Say what the event means to the reader; None where it means nothing."""
     wrong = event.kind not in ("gain", "loss") and reader.misreads(event.kind, event.word)
-    first, second = event.first, event.second
     match event.kind:
         case "gain":
-            return [("+", first)]
+            return _Reading("+")
         case "loss":
-            return [("-", first)]
+            return _Reading("-")
         case "packs":
-            return [("+", (first, "+" if wrong else "*", second))]
+            return _Reading("+", "+" if wrong else "*")
         case "share":
-            return [("-", first if wrong else (None, "/", first))]
+            return _Reading("-", None if wrong else "/")
         case "times":
-            return [("+" if wrong else "*", first)]
+            return _Reading("+" if wrong else "*")
         case "stranger":
-            return [("+", first)] if wrong else []
+            return _Reading("+") if wrong else None
         case "compare":
-            return [("+" if (second == 1) == wrong else "-", first)]
+            return _Reading("+" if (event.second == 1) == wrong else "-")
 
 
 def _compare_sentence(story: Story, event: Event) -> str:
