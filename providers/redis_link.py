@@ -183,10 +183,14 @@ def _client(url: str, timeout_s: float) -> Redis:
 
 
 def _resolve(jobs: list[_Job], replies: list[object]) -> None:
+    from redis.exceptions import OutOfMemoryError
+
     for job, reply in zip(jobs, replies, strict=True):
         if job.done is None or job.done.done():
             continue
-        if isinstance(reply, Exception):
+        if isinstance(reply, OutOfMemoryError):
+            job.done.set_exception(RedisAway("its memory is full"))
+        elif isinstance(reply, Exception):
             job.done.set_exception(reply)
         else:
             job.done.set_result(reply)  # type: ignore[arg-type]  # what RESP2 can hold
