@@ -12,11 +12,20 @@
         price: {prompt: 0.02, completion: 0.06}   # dollars per million tokens
         limits: {in_flight: 128, timeout_s: 120}
         capabilities: {prefix_continuation: true}
+      shared:                                     # several servers of one model, paid by the hour
+        transport: openai
+        model: Qwen/Qwen2.5-7B-Instruct
+        usd_per_hour: 2.5                         # each; one endpoint may differ
+        endpoints:
+          - {base_url: "http://gpu-1:8000/v1"}
+          - {base_url: "http://gpu-2:8000/v1", api_key_env: GPU_2_KEY, limits: {in_flight: 32}}
       "recorded/*":                               # every model of a recording: recorded/gpt-4o, …
         transport: replay
         replay: {path: "${DATA}/outputs.jsonl.gz", text: [outputs, "{model}", text]}
 
-The fields are those of `ModelSpec`. Keys stand in environment variables, named by `api_key_env`.
+The fields are those of `ModelSpec`. Keys stand in environment variables, named by `api_key_env`. What the file leaves
+open of a model's capabilities is taken from what `colonnade models check` found (`providers.found`), then assumed.
+Models that `colonnade serve-model` runs at present are known by their alias, unless the file has that alias.
 """
 
 from __future__ import annotations
@@ -29,10 +38,12 @@ from pydantic import BaseModel, ValidationError
 
 from db.errors import ConfigError, SpecError, did_you_mean
 from providers.builtin import built_in, suggestions
-from providers.models import Capabilities, Defaults, Limits, ModelSpec, ReplaySource
+from providers.found import Found
+from providers.models import Address, Capabilities, Defaults, Limits, ModelSpec, ReplaySource
 from providers.prices import Price, listed
 from providers.registry import require_transport
 from providers.scrub import remember
+from providers.served import SERVED_PATH, served_entries
 
 __all__ = ["MODELS_VARIABLE", "ModelBook"]
 
@@ -41,6 +52,7 @@ MODELS_VARIABLE = "COLONNADE_MODELS"
 _SECTIONS: Mapping[str, type[BaseModel]] = {
     "capabilities": Capabilities,
     "defaults": Defaults,
+    "endpoints": Address,
     "limits": Limits,
     "price": Price,
     "replay": ReplaySource,
@@ -57,10 +69,12 @@ class ModelBook:
         *,
         path: Path | None = None,
         env: Mapping[str, str] = os.environ,
+        found: Found | None = None,
     ) -> None:
         self.path = path
         self._aliases = dict(aliases or {})
         self._env = env
+        self._found = found or Found()
         self._resolved: dict[str, ModelSpec] = {}
 
     @classmethod
@@ -74,8 +88,8 @@ class ModelBook:
         if not file.is_file():
             if named is not None:
                 raise ConfigError(f"The models file {file} is not there; give another one or unset {MODELS_VARIABLE}.")
-            return cls(env=env)
-        return cls(_read(file, env), path=file, env=env)
+            return cls(_served(env), env=env, found=Found.load())
+        return cls({**_served(env), **_read(file, env)}, path=file, env=env, found=Found.load())
 
     def names(self) -> tuple[str, ...]:
         """Name the aliases."""
@@ -89,6 +103,7 @@ class ModelBook:
             if spec is None:
                 where = f" in {self.path}" if self.path else ""
                 raise ConfigError(f"Unknown model '{name}'{where}.{self._nearest(name)}")
+            spec = self._found.completed(spec)
             self._resolved[name] = spec
         return spec
 
@@ -100,7 +115,8 @@ class ModelBook:
         for name in names:
             spec = self.resolve(name)
             require_transport(spec)
-            self.api_key(spec)
+            for replica in spec.replicas():
+                self.api_key(replica)
 
     def api_key(self, spec: ModelSpec) -> str | None:
         """Return the key of a model from its variable; raises `ConfigError` where the variable is not set."""
@@ -149,6 +165,10 @@ def _read(file: Path, env: Mapping[str, str]) -> dict[str, ModelSpec]:
     return {str(alias): _entry(file, str(alias), entry, env) for alias, entry in data["models"].items()}
 
 
+def _served(env: Mapping[str, str]) -> dict[str, ModelSpec]:
+    return {alias: _entry(SERVED_PATH, alias, entry, env) for alias, entry in served_entries().items()}
+
+
 def _entry(file: Path, alias: str, entry: object, env: Mapping[str, str]) -> ModelSpec:
     place = f"{file}: model '{alias}'"
     if isinstance(entry, str):
@@ -161,6 +181,7 @@ def _entry(file: Path, alias: str, entry: object, env: Mapping[str, str]) -> Mod
     replay = settings.get("replay")
     if isinstance(replay, dict):
         settings["replay"] = _located(replay, file, env)
+    settings["settled"] = tuple(_mapping(entry.get("capabilities")))
     try:
         spec = ModelSpec.model_validate(settings)
     except ValidationError as error:
@@ -178,10 +199,15 @@ def _on_top_of_base(place: str, alias: str, entry: dict[str, object], env: Mappi
         near = did_you_mean(str(base), suggestions(str(base)))
         raise SpecError(f"{place}: unknown model '{base}' under 'use'.{near}")
     merged = spec.model_dump(exclude={"name"})
-    if {"base_url", "model", "transport"} & entry.keys():
+    if "endpoints" in entry:
+        merged.update(base_url=None)
+        entry["endpoints"] = _addressed(entry["endpoints"], spec.base_url, spec.api_key_env)
+    if "usd_per_hour" in entry:
+        merged.update(price=None)
+    if {"base_url", "endpoints", "model", "transport"} & entry.keys():
         # Another endpoint is another model: neither its samples nor its price are those of the base.
         merged.update(identity="", price=None)
-    if "base_url" in entry:
+    if {"base_url", "endpoints"} & entry.keys():
         # A key is not sent to an address that it was not meant for.
         merged.update(api_key_env=None)
     for key, value in entry.items():
@@ -199,12 +225,23 @@ def _on_top_of_transport(alias: str, entry: dict[str, object], env: Mapping[str,
         return {**(spec.model_dump(exclude={"name"}) if spec else {}), **entry}
     if transport == "openai":
         entry["capabilities"] = {"n": True, "logprobs": True, "top_logprobs": True, "seed": True, **capabilities}
-        if entry.get("base_url") is None:
+        own = env.get("OPENAI_BASE_URL") or None
+        if "endpoints" in entry:
+            entry["endpoints"] = _addressed(entry["endpoints"], own, entry.get("api_key_env") or "OPENAI_API_KEY")
+        elif entry.get("base_url") is None:
             entry.setdefault("api_key_env", "OPENAI_API_KEY")
-            entry["base_url"] = env.get("OPENAI_BASE_URL") or None
+            entry["base_url"] = own
     if transport == "replay":
         entry["capabilities"] = {"n": True, "stop": False, **capabilities}
     return entry
+
+
+def _addressed(endpoints: object, base_url: str | None, key_variable: object) -> object:
+    """Give endpoints without an address the provider's own, and its key, which goes to no other address."""
+    if not isinstance(endpoints, list):
+        return endpoints
+    own = {"base_url": base_url, "api_key_env": key_variable}
+    return [{**own, **one} if isinstance(one, dict) and one.get("base_url") is None else one for one in endpoints]
 
 
 def _mapping(value: object) -> dict[str, object]:
@@ -216,13 +253,13 @@ def _completed(spec: ModelSpec, entry: Mapping[str, object]) -> ModelSpec:
     found = None
     if spec.transport == "litellm" and "/" in spec.model:
         found = listed(*spec.model.split("/", 1))
-    elif spec.transport == "openai" and spec.base_url is None:
+    elif spec.transport == "openai" and all(one.base_url is None for one in spec.replicas()):
         found = listed("openai", spec.model)
     update: dict[str, object] = {}
     if not spec.identity:
         update["identity"] = default_identity(spec)
     if found is not None:
-        if spec.price is None and "price" not in entry:
+        if not spec.priced and "price" not in entry:
             update["price"] = found.price
         update["context"] = spec.context or found.context
         update["max_output"] = spec.max_output or found.max_output
@@ -230,8 +267,12 @@ def _completed(spec: ModelSpec, entry: Mapping[str, object]) -> ModelSpec:
 
 
 def default_identity(spec: ModelSpec) -> str:
-    """Return transport, remote model and address, which is what tells one model from another."""
-    at = f"@{spec.base_url}" if spec.base_url else ""
+    """Return transport, remote model and address, which is what tells one model from another.
+
+    Of several endpoints the first one stands for all, so that samples stay when further ones are added.
+    """
+    first = spec.replicas()[0].base_url
+    at = f"@{first}" if first else ""
     source = f"@{spec.replay.path.name}" if spec.replay else ""
     return f"{spec.transport}/{spec.model}{at}{source}"
 
@@ -261,7 +302,7 @@ def _explained(error: ValidationError) -> str:
     place = [str(part) for part in first["loc"]]
     where = ".".join(place)
     if first["type"] == "extra_forbidden":
-        known = [*ModelSpec.model_fields, "use"] if len(place) == 1 else list(_SECTIONS[place[0]].model_fields)
+        known = list(_SECTIONS[place[0]].model_fields) if len(place) > 1 else [*ModelSpec.model_fields, "use"]
         return f"unknown key '{where}'.{did_you_mean(place[-1], known)}"
     message = str(first["msg"]).removeprefix("Value error, ")
     return f"'{where}': {message}." if where else f"{message}."

@@ -26,8 +26,10 @@ from providers.memory import Memory
 from providers.models import ModelSpec
 from providers.payer import Meter, Paid, Payer, Question, Unpaid, require_price
 from providers.preflight import preflight
+from providers.replicas import ReplicaStatus
 from providers.scope import Scope
 from providers.tally import Totals
+from providers.telemetry import handed_out_cached
 
 __all__ = ["CacheMode", "Gateway", "GatewayStatus"]
 
@@ -56,6 +58,8 @@ class GatewayStatus:
     """Attempts that broke off (timeout, reset, cancelled), so that what was billed for them is not known."""
     budget_dollars: Decimal | None
     reserved_dollars: Decimal
+    replicas: tuple[ReplicaStatus, ...] = ()
+    """The endpoints that were used, by address: whether they answer, how busy they are."""
 
 
 class Gateway:
@@ -115,6 +119,7 @@ class Gateway:
             uncertain=meter.uncertain,
             budget_dollars=budget.dollars if budget else None,
             reserved_dollars=budget.reserved.dollars if budget else Decimal(0),
+            replicas=self._endpoints.status(),
         )
 
     async def ask(self, request: Request, n: int = 1, *, scope: Scope, node: str, first: int | None = None) -> Asked:
@@ -142,6 +147,9 @@ class Gateway:
                 failures.append(outcome)
             elif fatal is None or isinstance(outcome, UserError):
                 fatal = outcome
+        cached = [sample for sample in samples if sample.cached]
+        if cached:
+            handed_out_cached(question.endpoint.spec, cached)
         if fatal is not None:
             raise fatal
         return Asked(tuple(samples), tuple(failures))
@@ -168,6 +176,7 @@ class Gateway:
             sampling=sampling,
             continue_final=request.continue_final,
             digest=digest,
+            affinity=scope.item_id,
         )
 
     async def _collect(

@@ -142,6 +142,8 @@ class ModelSpec(_Frozen):
     extra_body: dict[str, JsonValue] = Field(default_factory=dict)
     """Further fields of the request, for what only this server knows."""
     replay: ReplaySource | None = None
+    settled: tuple[str, ...] = ()
+    """Capabilities that models.yaml states, which nothing that was found changes."""
 
     _named = field_validator("api_key_env")(_variable_name)
     _plain = field_validator("base_url")(_plain_url)
@@ -161,7 +163,8 @@ class ModelSpec(_Frozen):
         places = [(one.base_url, one.api_key_env) for one in self.endpoints]
         if len(set(places)) < len(places):
             raise ValueError("two of the endpoints are the same")
-        if self.price is not None and any(one.usd_per_hour for one in (self, *self.endpoints)):
+        rented = self.usd_per_hour is not None or any(one.usd_per_hour is not None for one in self.endpoints)
+        if self.price is not None and rented:
             raise ValueError("give either 'price' or 'usd_per_hour', not both")
         return self
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass
 from decimal import Decimal
 
 from db.errors import ColonnadeError, ConfigError
-from providers.base import Completion, Message, Reply, Sampling, Usage, WireRequest
+from providers.base import Completion, Message, Sampling, Usage, WireRequest
 from providers.budget import Amount, Budget, Reservation
 from providers.endpoints import Endpoint
-from providers.errors import CallTimeout, ConnectionFailed, ContentFiltered, ProviderError
+from providers.errors import ConnectionFailed, ContentFiltered, ProviderError
 from providers.keys import RequestDigest, sample_seed
 from providers.models import ModelSpec
+from providers.notices import log_retry
 from providers.prices import cost
+from providers.replicas import Answered, Replica, Route
 from providers.retry import is_uncertain
 from providers.tally import Tally
+from providers.telemetry import attempt as attempt_span
 
 __all__ = ["Meter", "Paid", "Payer", "Question", "Unpaid", "require_price"]
 
@@ -33,6 +35,8 @@ class Question:
     sampling: Sampling
     continue_final: bool
     digest: RequestDigest
+    affinity: str = ""
+    """Calls of one affinity share prompts, so they go to one replica where that is not busy; the item's id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ class Payer:
         try:
             if self._budget is not None:
                 reservation = await self._budget.reserve(self._worst_case(question, len(indices)))
-            reply, latency_s = await self._ask(question, indices, keys)
+            answered = await self._ask(question, indices, keys)
         except ColonnadeError as error:
             self._meter.failures += len(indices)
             self._release(reservation)
@@ -94,8 +98,8 @@ class Payer:
         except BaseException:
             self._release(reservation)
             raise
-        _learn(question.endpoint, asked=len(indices), came=len(reply.completions))
-        return self._settle(question, indices, reply, latency_s, reservation)
+        _learn(question.endpoint, asked=len(indices), came=len(answered.reply.completions))
+        return self._settle(question, indices, answered, reservation)
 
     def _release(self, reservation: Reservation | None) -> None:
         if self._budget is not None and reservation is not None:
@@ -105,21 +109,21 @@ class Payer:
         self,
         question: Question,
         indices: tuple[int, ...],
-        reply: Reply,
-        latency_s: float,
+        answered: Answered,
         reservation: Reservation | None,
     ) -> list[Paid | Unpaid]:
-        price = question.endpoint.spec.price
+        price, reply = question.endpoint.spec.price, answered.reply
+        rent = None if answered.rent is None else answered.rent / len(reply.completions)
         outcomes: list[Paid | Unpaid] = []
         total = Amount()
         for index, completion in zip(indices, reply.completions, strict=False):
             usage = completion.usage
-            dollars = cost(usage, price)
+            dollars = rent if price is None else cost(usage, price)
             total = total.plus(Amount(dollars or Decimal(0), usage.prompt_tokens + usage.completion_tokens, 1))
             self._meter.tally.add(usage, dollars, paid=True)
             withheld = _withheld(question, completion)
             if withheld is None:
-                outcomes.append(Paid(index, completion, dollars, latency_s, reply.served_model))
+                outcomes.append(Paid(index, completion, dollars, answered.latency_s, reply.served_model))
             else:
                 self._meter.failures += 1
                 outcomes.append(Unpaid(index, withheld))
@@ -127,7 +131,7 @@ class Payer:
             self._budget.settle(reservation, total)
         return outcomes
 
-    async def _ask(self, question: Question, indices: tuple[int, ...], keys: tuple[str, ...]) -> tuple[Reply, float]:
+    async def _ask(self, question: Question, indices: tuple[int, ...], keys: tuple[str, ...]) -> Answered:
         endpoint = question.endpoint
         wire = WireRequest(
             model=endpoint.spec.model,
@@ -138,36 +142,46 @@ class Payer:
             continue_final=question.continue_final,
             timeout_s=endpoint.spec.limits.timeout_s,
         )
+        route = Route(endpoint.pool, question.affinity)
         waited_s, attempt = 0.0, 0
         while True:
             attempt += 1
             try:
-                return await self._attempt(endpoint, wire)
+                return await self._attempt(endpoint, route, wire, attempt)
             except ProviderError as error:
                 self._meter.uncertain += is_uncertain(error)
                 wait = endpoint.retry.wait(error, attempt=attempt, waited_s=waited_s)
                 if wait is None:
                     raise
+                log_retry(endpoint.spec.name, error, attempt=attempt, wait_s=wait)
             self._meter.retries += 1
             waited_s += wait
             await asyncio.sleep(wait)
 
-    async def _attempt(self, endpoint: Endpoint, wire: WireRequest) -> tuple[Reply, float]:
-        async with endpoint.limiter:
-            self._meter.requests += 1
-            started = time.perf_counter()
+    async def _attempt(self, endpoint: Endpoint, route: Route, wire: WireRequest, number: int) -> Answered:
+        while True:
+            replica = route.next()
+            replica.load += 1
             try:
-                # The transports' own timeouts are between two reads; a server that trickles passes those for ever.
-                async with asyncio.timeout(wire.timeout_s):
-                    reply = await endpoint.transport.complete(wire)
-            except TimeoutError:
-                raise CallTimeout(
-                    f"The model '{endpoint.spec.name}' did not answer within {wire.timeout_s:g} s."
-                ) from None
-            except asyncio.CancelledError:
-                self._meter.uncertain += endpoint.spec.hosted
-                raise
-            return reply, time.perf_counter() - started
+                async with replica.limiter:
+                    if route.lost():
+                        continue
+                    self._meter.requests += 1
+                    with attempt_span(endpoint.spec, wire, number=number, address=replica.name) as span:
+                        answered = await self._answered(endpoint, replica, wire)
+                        span.answered(answered.reply, rent=answered.rent)
+                        return answered
+            finally:
+                replica.load -= 1
+
+    async def _answered(self, endpoint: Endpoint, replica: Replica, wire: WireRequest) -> Answered:
+        try:
+            return await replica.call(
+                lambda transport: transport.complete(wire), samples=len(wire.indices), timeout_s=wire.timeout_s
+            )
+        except asyncio.CancelledError:
+            self._meter.uncertain += endpoint.spec.hosted
+            raise
 
     def _worst_case(self, question: Question, n: int) -> Amount:
         """Return the most that n samples can cost; raises `ConfigError` where a cap cannot be held."""
@@ -184,16 +198,17 @@ class Payer:
                 f"'defaults' in models.yaml."
             )
         require_price(spec, budget)
-        dollars = cost(Usage(prompt, n * completion), spec.price)
+        dollars = spec.dearest_request or cost(Usage(prompt, n * completion), spec.price)
         return Amount(dollars or Decimal(0), prompt + n * completion, n)
 
 
 def require_price(spec: ModelSpec, budget: Budget | None) -> None:
     """See that a cap in dollars can be held for a model; raises `ConfigError` where its price is unknown."""
-    if budget is not None and budget.dollars is not None and spec.price is None:
+    if budget is not None and budget.dollars is not None and not spec.priced:
         raise ConfigError(
             f"A budget in dollars needs the price of '{spec.name}', which is unknown; give it in models.yaml as "
-            f"price: {{prompt: …, completion: …}} in dollars per million tokens, or cap tokens or calls instead."
+            f"price: {{prompt: …, completion: …}} in dollars per million tokens or usd_per_hour: …, or cap tokens or "
+            f"calls instead."
         )
 
 

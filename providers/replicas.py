@@ -194,11 +194,11 @@ class Replica:
             if self.state == "up":
                 wait_s = _FIRST_WAIT_S
                 await _either(trouble, _HEARTBEAT_S)
-                quiet_s = time.monotonic() - self._answered_at
-                if self.state == "up" and not self._deadlines:
-                    return
-                if self.state == "up" and quiet_s < _HEARTBEAT_S:
-                    continue
+                if not trouble.is_set():
+                    if not self._deadlines:
+                        return
+                    if time.monotonic() - self._answered_at < _HEARTBEAT_S:
+                        continue
             trouble.clear()
             if await self._answers():
                 if self._strikes > _STRIKES:
