@@ -110,3 +110,52 @@ def test_half_the_dollars_stop_it_at_or_under_the_cap(
 def _dollars(server: ServerProcess) -> float:
     ledger = server.ledger()
     return float(ledger["prompt_tokens"] + 2 * ledger["completion_tokens"]) / 1e6
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("how", ["--no-prefect", "--prefect"])
+def test_ctrl_c_prints_the_command_that_goes_on(
+    tmp_path: Path, model_server: Callable[..., ServerProcess], how: str
+) -> None:
+    server = model_server("--latency", 0.05, "--stateless")
+    write_models(tmp_path, server.url)
+    arguments = [*command(tmp_path), how]
+    env = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")}
+    process = subprocess.Popen(
+        arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+    )
+    while server.ledger()["calls"] < 5 * SAMPLES and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert out == ""
+    assert "Traceback" not in err
+    assert "the same command goes on from here" in err
+    again = next(line.strip() for line in err.splitlines() if line.strip().startswith("colonnade eval"))
+    assert "--concurrency 6" in again
+    before = _committed(tmp_path)
+    assert 0 < before < ITEMS * SAMPLES
+    assert table(tmp_path)["items"] == ITEMS
+    assert server.ledger()["calls"] <= ITEMS * SAMPLES + 6 * SAMPLES
+
+
+def test_progress_on_a_terminal(
+    cli: Callable[..., CommandResult],
+    workplace: Path,
+    model_server: Callable[..., ServerProcess],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from colonnade.cli import console
+
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    console.stderr.cache_clear()
+    try:
+        write_models(workplace, model_server().url)
+        architecture, task = write_architecture(workplace), write_task(workplace, 4)
+        shown = cli("eval", architecture, "--task", task, "--no-prefect").err
+    finally:
+        console.stderr.cache_clear()
+    assert "4/4" in shown
+    assert "12 calls" in shown
+    assert "$" in shown
