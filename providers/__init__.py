@@ -7,6 +7,7 @@ from providers.gateway import CacheMode, Gateway, GatewayStatus
 from providers.models import ModelSpec
 from providers.prices import Price
 from providers.scope import Scope
+from providers.scoring import Score, ScoreRequest
 from providers.tally import Totals
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "Sample",
     "Sampling",
     "Scope",
+    "Score",
+    "ScoreRequest",
     "Totals",
     "Transport",
     "Usage",

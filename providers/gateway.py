@@ -28,6 +28,7 @@ from providers.payer import Meter, Paid, Payer, Question, Unpaid, require_price
 from providers.preflight import preflight
 from providers.replicas import ReplicaStatus
 from providers.scope import Scope
+from providers.scoring import SCORED, Score, ScoreRequest, as_score
 from providers.tally import Totals
 from providers.telemetry import handed_out_cached
 
@@ -153,6 +154,42 @@ class Gateway:
         if fatal is not None:
             raise fatal
         return Asked(tuple(samples), tuple(failures))
+
+    async def score(self, request: ScoreRequest, *, scope: Scope, node: str) -> Score:
+        """Return a score of given text, from the cache or paid; see `providers.scoring`.
+
+        Raises the `ProviderError` with which it failed, `BudgetExceeded`, and `UserError`s.
+        """
+        question = self._scored(request, scope)
+        key = sample_key(question.digest, 0)
+        outcome = (await self._collect(question, {0: key}, scope, node))[0]
+        if not isinstance(outcome, Stored):
+            if isinstance(outcome, ProviderError):
+                scope.fail(node, outcome)
+            raise outcome
+        sample = _sample(outcome, request.model, 0, scope)
+        scope.use(node, sample)
+        return as_score(sample)
+
+    def _scored(self, request: ScoreRequest, scope: Scope) -> Question:
+        endpoint = self._endpoints.of(request.model)
+        digest = digest_request(
+            identity=endpoint.identity,
+            messages=request.messages,
+            sampling=SCORED,
+            fresh=scope.fresh,
+            extra=endpoint.extra,
+            score=request.kind,
+        )
+        return Question(
+            endpoint=endpoint,
+            messages=request.messages,
+            sampling=SCORED,
+            continue_final=False,
+            digest=digest,
+            affinity=scope.item_id,
+            score=request.kind,
+        )
 
     def _question(self, request: Request, scope: Scope) -> Question:
         endpoint = self._endpoints.of(request.model)

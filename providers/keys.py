@@ -28,8 +28,11 @@ def digest_request(
     continue_final: bool = False,
     fresh: str = "",
     extra: bytes = b"",
+    score: str = "",
 ) -> RequestDigest:
     """Hash a request, once for all its samples; `extra` is canonical JSON of the endpoint's further fields.
+
+    `score` names the kind of score that is asked for in place of an answer.
 
     What is left to defaults is left out, so that a new optional parameter does not change old keys. Raises
     `DataError` for text that is not Unicode (a lone surrogate).
@@ -42,6 +45,8 @@ def digest_request(
         body["continue_final"] = True
     if fresh:
         body["fresh"] = fresh
+    if score:
+        body["score"] = score
     if extra:
         body["extra"] = orjson.Fragment(extra)
     try:

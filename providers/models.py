@@ -11,9 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, m
 
 from providers.prices import Price
 
-__all__ = ["Address", "Capabilities", "Defaults", "Feature", "Limits", "ModelSpec", "ReplaySource", "Routing"]
+__all__ = ["Address", "Api", "Capabilities", "Defaults", "Feature", "Limits", "ModelSpec", "ReplaySource", "Routing"]
 
 Feature = Literal["logit_bias", "logprobs", "n", "prefix_continuation", "seed", "stop", "top_logprobs", "usage"]
+Api = Literal["chat", "completions"]
+"""`completions`: a base model without a chat template is given the contents of the messages, one after the other."""
 Routing = Literal["affinity", "round-robin"]
 """How calls are spread over the endpoints of one model; see `providers.replicas`."""
 
@@ -124,6 +126,7 @@ class ModelSpec(_Frozen):
     endpoints: tuple[Address, ...] = ()
     """Several endpoints of the model, in place of `base_url`."""
     routing: Routing = "affinity"
+    api: Api = "chat"
     price: Price | None = None
     """None: unknown."""
     usd_per_hour: Decimal | None = Field(default=None, gt=0)

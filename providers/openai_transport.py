@@ -14,6 +14,8 @@ import orjson
 
 from providers.base import Message, Reply, WireRequest
 from providers.errors import CallTimeout, ConnectionFailed, MalformedReply, ProviderError
+from providers.models import Api
+from providers.plain import plain_body, read_plain
 from providers.poster import CONNECT_S, Answer, Poster
 from providers.scrub import scrub
 from providers.wire import error_for_status, read_reply, request_body, retry_after_seconds
@@ -34,11 +36,13 @@ class OpenAITransport:
         *,
         connections: int = 1024,
         extra_body: Mapping[str, object] | None = None,
+        api: Api = "chat",
     ) -> None:
         import httpx
         import openai
 
         self._key = api_key
+        self._api = api
         self._extra = dict(extra_body or {})
         # OpenAI's newer models refuse max_tokens, older compatible servers know nothing else.
         self._limit_field = "max_completion_tokens" if base_url is None else "max_tokens"
@@ -57,17 +61,26 @@ class OpenAITransport:
 
     async def complete(self, request: WireRequest) -> Reply:
         """Answer one request; see `providers.wire` for what is sent and how errors are told apart."""
+        if self._api == "completions":
+            body = plain_body(request)
+            return read_plain(await self.post("/completions", body, timeout_s=request.timeout_s), request)
         body = request_body(request, limit_field=self._limit_field)
+        return read_reply(await self.post("/chat/completions", body, timeout_s=request.timeout_s), request)
+
+    async def post(self, path: str, body: dict[str, object], *, timeout_s: float) -> object:
+        """Send a body, the endpoint's further fields added, to a path under the base URL and return what is answered.
+
+        `/../score` is a path beside the base URL's last part, as vLLM has some. Raises `ProviderError`s.
+        """
         if self._extra:
             body.update(self._extra)
-        answer = await self._poster.post("/chat/completions", orjson.dumps(body), timeout_s=request.timeout_s)
+        answer = await self._poster.post(path, orjson.dumps(body), timeout_s=timeout_s)
         if answer.status != 200:
             raise self._refusal(answer)
         try:
-            data = orjson.loads(answer.body)
+            return orjson.loads(answer.body)
         except orjson.JSONDecodeError:
             raise MalformedReply(f"The answer of {self._client.base_url} is no JSON or breaks off.") from None
-        return read_reply(data, request)
 
     async def list_models(self) -> tuple[str, ...]:
         """Name the models that the endpoint serves."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from db.errors import ColonnadeError, ConfigError
-from providers.base import Completion, Message, Sampling, Usage, WireRequest
+from providers.base import Completion, Message, Reply, Sampling, Transport, Usage, WireRequest
 from providers.budget import Amount, Budget, Reservation
 from providers.endpoints import Endpoint
 from providers.errors import ConnectionFailed, ContentFiltered, ProviderError
@@ -17,6 +17,7 @@ from providers.notices import log_retry
 from providers.prices import cost
 from providers.replicas import Answered, Replica, Route
 from providers.retry import is_uncertain
+from providers.scoring import ScoreKind, measure
 from providers.tally import Tally
 from providers.telemetry import attempt as attempt_span
 
@@ -37,6 +38,14 @@ class Question:
     digest: RequestDigest
     affinity: str = ""
     """Calls of one affinity share prompts, so they go to one replica where that is not busy; the item's id."""
+    score: ScoreKind | None = None
+    """A score of the messages is wanted, not an answer to them."""
+
+    async def put(self, transport: Transport, wire: WireRequest) -> Reply:
+        """Ask it of a transport."""
+        if self.score is None:
+            return await transport.complete(wire)
+        return await measure(transport, wire, self.score, api=self.endpoint.spec.api)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +156,7 @@ class Payer:
         while True:
             attempt += 1
             try:
-                return await self._attempt(endpoint, route, wire, attempt)
+                return await self._attempt(question, route, wire, attempt)
             except ProviderError as error:
                 self._meter.uncertain += is_uncertain(error)
                 wait = endpoint.retry.wait(error, attempt=attempt, waited_s=waited_s)
@@ -158,7 +167,8 @@ class Payer:
             waited_s += wait
             await asyncio.sleep(wait)
 
-    async def _attempt(self, endpoint: Endpoint, route: Route, wire: WireRequest, number: int) -> Answered:
+    async def _attempt(self, question: Question, route: Route, wire: WireRequest, number: int) -> Answered:
+        spec = question.endpoint.spec
         while True:
             replica = route.next()
             replica.load += 1
@@ -167,20 +177,20 @@ class Payer:
                     if route.lost():
                         continue
                     self._meter.requests += 1
-                    with attempt_span(endpoint.spec, wire, number=number, address=replica.name) as span:
-                        answered = await self._answered(endpoint, replica, wire)
+                    with attempt_span(spec, wire, number=number, address=replica.name) as span:
+                        answered = await self._answered(question, replica, wire)
                         span.answered(answered.reply, rent=answered.rent)
                         return answered
             finally:
                 replica.load -= 1
 
-    async def _answered(self, endpoint: Endpoint, replica: Replica, wire: WireRequest) -> Answered:
+    async def _answered(self, question: Question, replica: Replica, wire: WireRequest) -> Answered:
         try:
             return await replica.call(
-                lambda transport: transport.complete(wire), samples=len(wire.indices), timeout_s=wire.timeout_s
+                lambda transport: question.put(transport, wire), samples=len(wire.indices), timeout_s=wire.timeout_s
             )
         except asyncio.CancelledError:
-            self._meter.uncertain += endpoint.spec.hosted
+            self._meter.uncertain += question.endpoint.spec.hosted
             raise
 
     def _worst_case(self, question: Question, n: int) -> Amount:

@@ -26,7 +26,11 @@ def _openai(spec: ModelSpec, api_key: str | None) -> Transport:
     from providers.openai_transport import OpenAITransport
 
     return OpenAITransport(
-        spec.base_url, api_key, connections=2 * spec.limits.in_flight + 8, extra_body=spec.extra_body
+        spec.base_url,
+        api_key,
+        connections=2 * spec.limits.in_flight + 8,
+        extra_body=spec.extra_body,
+        api=spec.api,
     )
 
 
