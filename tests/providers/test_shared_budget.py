@@ -183,6 +183,23 @@ async def test_one_that_was_silent_too_long_settles_exactly(link: RedisLink) -> 
         assert await emptied(two) == Books(Amount(tokens=7, calls=1), Amount(), Amount(), 0, 0)
 
 
+async def test_what_the_dead_may_have_spent_is_charged_until_the_store_was_asked(link: RedisLink) -> None:
+    times: dict[str, Any] = {"lease_s": 0.2, "grace_s": 0.6, "spent_before": lambda account: Amount()}
+    dead = SharedBudget(link, plan(calls=5), **times)
+    await dead.reserve(Amount(calls=4))
+    assert dead._beating is not None
+    dead._beating.cancel()
+    async with budgets(link, plan(calls=5), **times) as (budget,):
+        small = await budget.reserve(Amount(calls=1))
+        large = asyncio.create_task(budget.reserve(Amount(calls=4)))
+        await asyncio.sleep(0.4)
+        assert (await budget.books()).doubtful == Amount(calls=4)
+        assert not large.done()
+        budget.release(await asyncio.wait_for(large, 5))
+        budget.release(small)
+        assert await emptied(budget) == Books(Amount(), Amount(), Amount(), 0, 0)
+
+
 async def test_where_the_store_cannot_say_the_worst_case_stays_charged(link: RedisLink) -> None:
     dead = SharedBudget(link, plan(calls=5), lease_s=0.2, grace_s=0.1)
     await dead.reserve(CALL)
