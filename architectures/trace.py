@@ -16,8 +16,8 @@ __all__ = ["TRACE_FORM", "outcome_from_json", "trace_json"]
 TRACE_FORM: Final = 1
 """Version of the form of a stored trace."""
 
-_DEFAULTS: Final = Candidate(id="", text="", node="", model=None)
-_FIELDS: Final = tuple(field.name for field in fields(Candidate))
+_BARE: Final = Candidate(id="", text="", node="", model=None)
+_DEFAULTS: Final = tuple((field.name, getattr(_BARE, field.name)) for field in fields(Candidate))
 
 
 def trace_json(outcome: Outcome) -> dict[str, Any]:
@@ -87,17 +87,13 @@ def _version_data(kept: Sequence[Candidate]) -> list[dict[str, Any]]:
     texts: dict[str, str] = {}
     rows = []
     for candidate in kept:
-        row = {name: _plain(getattr(candidate, name)) for name in _FIELDS if _differs(candidate, name)}
+        row = {name: _plain(value) for name, default in _DEFAULTS if (value := getattr(candidate, name)) != default}
         if texts.get(candidate.id) == candidate.text:
             row.pop("text", None)
         else:
             row["text"] = texts[candidate.id] = candidate.text
         rows.append({"id": candidate.id, "node": candidate.node, "model": candidate.model, **row})
     return rows
-
-
-def _differs(candidate: Candidate, name: str) -> bool:
-    return bool(getattr(candidate, name) != getattr(_DEFAULTS, name))
 
 
 def _plain(value: object) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
@@ -201,7 +201,7 @@ def _of(run_id: str, architecture_id: str | None) -> tuple[str, Row]:
 
 
 def _values(record: RunRecord | ItemRecord) -> Row:
-    return tuple(_value(value) for value in asdict(record).values())
+    return tuple(_value(getattr(record, name)) for name in (_ITEM if isinstance(record, ItemRecord) else _RUN))
 
 
 def _value(value: object) -> object:
