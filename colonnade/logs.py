@@ -61,7 +61,7 @@ class SecretsFilter(logging.Filter):
         """Clean the record; it always passes."""
         from providers.scrub import redact
 
-        record.msg, record.args = redact(record.getMessage()), None
+        record.msg, record.args = redact(_message(record)), None
         for name, value in _extra(record).items():
             if not isinstance(value, int | float | bool | None):
                 setattr(record, name, redact(str(value)))
@@ -105,6 +105,14 @@ class _StderrHandler(logging.Handler):
             sys.stderr.write(self.format(record) + "\n")
         except Exception:  # noqa: BLE001 - as logging does it: told on stderr, and the program goes on
             self.handleError(record)
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except (KeyError, TypeError, ValueError):
+        # Logging itself would print message and arguments as they are, keys and all.
+        return f"{record.msg} {record.args}"
 
 
 def _extra(record: logging.LogRecord) -> dict[str, object]:

@@ -51,7 +51,7 @@ class Recorded:
                 for metric in scope.metrics:
                     for point in metric.data.data_points if metric.name == name else ():
                         if wanted.items() <= dict(point.attributes or {}).items():
-                            total += getattr(point, "sum", None) or getattr(point, "value", 0)
+                            total += float(getattr(point, "sum" if hasattr(point, "sum") else "value"))
         return total
 
     def metrics(self) -> set[str]:
