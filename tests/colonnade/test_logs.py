@@ -16,7 +16,7 @@ from providers.errors import RateLimited
 from providers.notices import Throttle, log_retry
 from providers.scrub import redact, remember, remember_environment
 from tests.conftest import CommandResult, ServerProcess
-from tests.helpers import write_architecture, write_models, write_task
+from tests.helpers import write_architecture, write_models
 from tests.recording import recording
 
 KEY = "planted-key-0001-zyxwvu"
