@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from db.errors import ConfigError
-from providers.models import Capabilities, ModelSpec
+from providers.models import Capabilities, Feature, ModelSpec
 
 __all__ = ["FOUND_PATH", "Found", "record_found"]
 
@@ -46,7 +46,7 @@ class Found:
         return spec.model_copy(update={"capabilities": spec.capabilities.model_copy(update=found)})
 
 
-def record_found(spec: ModelSpec, capabilities: Mapping[str, bool], path: Path = FOUND_PATH) -> None:
+def record_found(spec: ModelSpec, capabilities: Mapping[Feature, bool], path: Path = FOUND_PATH) -> None:
     """Write what was found of one endpoint, in place of what was known of it."""
     import orjson
 

@@ -7,17 +7,19 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from db.errors import ConfigError, did_you_mean
+from providers.base import Transport
 from providers.endpoints import Endpoint
 from providers.errors import AuthError, CallTimeout, ConnectionFailed, ProviderError
 from providers.models import ModelSpec
-from providers.replicas import Replica
 
-__all__ = ["preflight"]
+__all__ = ["Wrong", "look", "preflight"]
 
 _PATIENCE_S = 10.0
 
 
-class _Finding(NamedTuple):
+class Wrong(NamedTuple):
+    """What keeps an endpoint from being used."""
+
     sentence: str
     gone: bool
     """It cannot be reached, which siblings can make up for; what is wrong otherwise, they cannot."""
@@ -45,7 +47,7 @@ async def _look_at_all(endpoint: Endpoint) -> str | None:
     replicas = endpoint.pool.replicas
     async with asyncio.TaskGroup() as tasks:
         looks = [
-            tasks.create_task(_look(spec, replica))
+            tasks.create_task(look(spec, replica.transport))
             for spec, replica in zip(endpoint.spec.replicas(), replicas, strict=True)
         ]
     findings = [finding for look in looks if (finding := look.result()) is not None]
@@ -58,14 +60,15 @@ async def _look_at_all(endpoint: Endpoint) -> str | None:
     return None
 
 
-async def _look(spec: ModelSpec, replica: Replica) -> _Finding | None:
+async def look(spec: ModelSpec, transport: Transport) -> Wrong | None:
+    """Ask one endpoint of a model for its models; None where nothing is wrong."""
     where = spec.base_url or "the provider's address"
     endpoint = f"endpoint of the model '{spec.name}' ({where})"
     try:
         async with asyncio.timeout(_PATIENCE_S):
-            served = await replica.transport.list_models()
+            served = await transport.list_models()
     except (ConnectionFailed, CallTimeout, TimeoutError):
-        return _Finding(
+        return Wrong(
             f"The {endpoint} cannot be reached; start the server there, or give "
             f"another base_url in models.yaml{' or in VLLM_BASE_URL' if spec.name.startswith('vllm/') else ''}.",
             gone=True,
@@ -75,10 +78,10 @@ async def _look(spec: ModelSpec, replica: Replica) -> _Finding | None:
             sentence = f"The {endpoint} wants a key; name its variable as api_key_env."
         else:
             sentence = f"The key in {spec.api_key_env} was refused by the {endpoint}."
-        return _Finding(sentence, gone=False)
+        return Wrong(sentence, gone=False)
     except ProviderError:
         return None
     if served and spec.model not in served:
         near = did_you_mean(spec.model, served)
-        return _Finding(f"The {endpoint} does not serve '{spec.model}'.{near}", gone=False)
+        return Wrong(f"The {endpoint} does not serve '{spec.model}'.{near}", gone=False)
     return None

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from colonnade.cli.console import emit, out
+from colonnade.cli.console import emit, out, say
 from colonnade.cli.options import JsonOption, ModelsOption
 
 if TYPE_CHECKING:
-    from providers.models import ModelSpec
+    from providers.book import ModelBook
+    from providers.models import Feature, ModelSpec
 
 __all__ = ["app"]
 
@@ -41,39 +43,94 @@ def listing(context: typer.Context, models: ModelsOption = None, json: JsonOptio
 def check(
     names: Annotated[list[str] | None, typer.Argument(help="Which models; none means all.")] = None,
     models: ModelsOption = None,
+    probe: Annotated[bool, typer.Option(help="Try what each endpoint can do, with a dozen tiny requests.")] = True,
     json: JsonOption = False,
 ) -> None:
-    """Ask each model's endpoint for its model list; exit code 1 where one does not answer."""
-    from db.errors import UserError
+    """Ask each endpoint for its models and try what it can do; exit code 1 where one cannot be used.
+
+    What is found is kept in .colonnade/capabilities.json, for what models.yaml leaves open.
+    """
     from providers.book import ModelBook
     from providers.builtin import EMBEDDED
-    from providers.gateway import Gateway
 
     book = ModelBook.load(models)
+    wanted = names or [*book.names(), *(f"embedded/{model}" for model in EMBEDDED)]
+    endpoints = [one for name in wanted if not name.endswith("/*") for one in book.resolve(name).replicas()]
+    hosted = sum(one.hosted for one in endpoints)
+    if probe and hosted:
+        from providers.probe import MOST_REQUESTS, MOST_TOKENS
 
-    async def ask() -> list[tuple[str, str]]:
-        found: list[tuple[str, str]] = []
-        async with Gateway(book, None) as gateway:
-            for name in names or [*book.names(), *(f"embedded/{model}" for model in EMBEDDED)]:
-                try:
-                    await gateway.preflight([name])
-                except UserError as error:
-                    found.append((name, str(error)))
-                else:
-                    found.append((name, ""))
-        return found
-
-    findings = asyncio.run(ask())
-    for name, wrong in findings:
+        say(
+            f"Sending at most {MOST_REQUESTS} requests with {MOST_TOKENS} tokens of answers in all to each of {hosted} "
+            f"endpoints; --no-probe asks for their models alone."
+        )
+    findings = asyncio.run(_findings(book, endpoints, probing=probe))
+    for finding in findings:
         if json:
-            emit({"model": name, "ok": not wrong, "detail": wrong})
+            emit(finding._asdict() | {"ok": not finding.detail})
         else:
-            out(f"{'WRONG' if wrong else 'ok   '}  {name}  {wrong}".rstrip())
-    if any(wrong for _, wrong in findings):
+            out(_line(finding))
+    if any(finding.detail for finding in findings):
         raise typer.Exit(1)
 
 
+class Finding(NamedTuple):
+    """What is known of one endpoint after a look at it."""
+
+    model: str
+    address: str | None
+    detail: str
+    """What is wrong; empty where nothing is."""
+    capabilities: Mapping[Feature, bool]
+    """What was tried just now."""
+    contradicted: tuple[str, ...]
+    """Features of which models.yaml says otherwise, and it stands."""
+
+
+async def _findings(book: ModelBook, endpoints: Sequence[ModelSpec], *, probing: bool) -> list[Finding]:
+    return [await _finding(book, spec, probing=probing) for spec in endpoints]
+
+
+async def _finding(book: ModelBook, spec: ModelSpec, *, probing: bool) -> Finding:
+    from db.errors import UserError
+    from providers.errors import ProviderError
+    from providers.found import record_found
+    from providers.preflight import look
+    from providers.probe import probe
+    from providers.registry import make_transport
+
+    nothing = Finding(spec.name, spec.base_url, "", {}, ())
+    try:
+        key = book.api_key(spec)
+        transport = make_transport(spec, key)
+        try:
+            wrong = await look(spec, transport) if spec.hosted else None
+        finally:
+            await transport.aclose()
+        if wrong is not None:
+            return nothing._replace(detail=wrong.sentence)
+        if not probing or not spec.hosted:
+            return nothing
+        found = (await probe(spec, key)).capabilities
+    except (ProviderError, UserError) as error:
+        return nothing._replace(detail=str(error))
+    record_found(spec, found)
+    stated = {name: spec.capabilities.has(name) for name in found if name in spec.settled}
+    contradicted = tuple(sorted(name for name, value in stated.items() if value != found[name]))
+    return nothing._replace(capabilities=found, contradicted=contradicted)
+
+
+def _line(finding: Finding) -> str:
+    told = [f"{name}: {'yes' if value else 'no'}" for name, value in sorted(finding.capabilities.items())]
+    told += [f"(models.yaml says otherwise of {', '.join(finding.contradicted)})"] if finding.contradicted else []
+    address = f" at {finding.address}" if finding.address else ""
+    place = f"{'WRONG' if finding.detail else 'ok   '}  {finding.model}{address}"
+    return "  ".join(part for part in (place, finding.detail, ", ".join(told)) if part)
+
+
 def _price(spec: ModelSpec) -> str:
+    if spec.usd_per_hour is not None:
+        return f"${spec.usd_per_hour} per hour and endpoint"
     if spec.price is None:
         return "$?"
     nominal = " (nominal)" if spec.price.nominal else ""

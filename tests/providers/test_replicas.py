@@ -225,9 +225,9 @@ async def test_samples_survive_a_further_endpoint_and_each_has_its_key(tmp_path:
 async def test_a_machine_by_the_hour_costs_its_busy_time(tmp_path: Path) -> None:
     async with ModelServer(latency_s=0.1) as server:
         book = pool_book([server.url], tmp_path, "usd_per_hour: 36\n    limits: {timeout_s: 10}")
-        async with Gateway(book, None, budget=Budget(Amount(dollars=Decimal(1)))) if False else Gateway(
-            book, None
-        ) as gateway:
+        async with (
+            Gateway(book, None, budget=Budget(Amount(dollars=Decimal(1)))) if False else Gateway(book, None) as gateway
+        ):
             mine = scope()
             async with asyncio.TaskGroup() as tasks:
                 for number in range(5):
@@ -255,9 +255,7 @@ def _pool(*transports: Transport) -> tuple[ReplicaPool, list[Replica]]:
 class _Scripted:
     """A transport of its own, as a third party's might be: it hangs, fails, or refuses to be looked at."""
 
-    def __init__(
-        self, *, hangs: bool = False, fails: Exception | None = None, lists: Exception | None = None
-    ) -> None:
+    def __init__(self, *, hangs: bool = False, fails: Exception | None = None, lists: Exception | None = None) -> None:
         self.hangs, self.fails, self.lists = hangs, fails, lists
 
     async def complete(self, request: WireRequest) -> Reply:
