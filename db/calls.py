@@ -6,10 +6,11 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from db.spending import Spent, add_up, moment_text, spending_conditions, spending_query
 from db.writer import Row
 
 if TYPE_CHECKING:
@@ -46,35 +47,34 @@ class CallRecord:
     latency_s: float
     created_at: datetime
     """Aware, UTC."""
-
-
-class Spent(NamedTuple):
-    """What a run has paid for."""
-
-    calls: int
-    prompt_tokens: int
-    completion_tokens: int
-    cost: Decimal
-    """Dollars of the calls whose price is known."""
-    unpriced_calls: int
+    key_label: str | None = None
+    """What stands for the API key that paid; never the key."""
 
 
 _COLUMNS = tuple(field.name for field in fields(CallRecord))
 _NAMES = ", ".join(_COLUMNS)
 _INSERT = f'INSERT INTO "call" ({_NAMES}) VALUES ({", ".join("?" * len(_COLUMNS))}) ON CONFLICT (key) DO '
 _REPLACE = "UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])
+_MOVE = (
+    "INSERT INTO spending (run_id, key_label, calls, prompt_tokens, completion_tokens, cost, created_at) "
+    "SELECT run_id, key_label, 1, prompt_tokens, completion_tokens, cost, created_at "
+    'FROM "call" WHERE key = ? AND created_at < ?'
+)
 
 
 class CallStore:
     """Calls by key. `put` returns after the durable commit; the first writer of a key wins.
 
-    Reads on SQLite happen in the calling thread, which is quicker than leaving it; on PostgreSQL `find` leaves it.
+    `expiry` hides what is older: it is not found, and a new answer takes its place. Reads on SQLite happen in the
+    calling thread, which is quicker than leaving it; on PostgreSQL `find` leaves it.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, expiry: timedelta | None = None) -> None:
+        self.expiry = expiry
         self._database = database
         self._insert = database.sql(_INSERT + "NOTHING")
-        self._replace = database.sql(_INSERT + _REPLACE)
+        self._replace = database.sql(f'{_INSERT}{_REPLACE} WHERE "call".created_at < ?')
+        self._move = database.sql(_MOVE)
         self._select: dict[int, str] = {}
         self._reader: PoolProxiedConnection | None = None
         self._reading = threading.Lock()
@@ -89,7 +89,10 @@ class CallStore:
             sql = self._database.sql(f'SELECT {_NAMES} FROM "call" WHERE key IN ({marks})')
             self._select[len(keys)] = sql
         rows = self._read(sql, keys)
-        return {row[0]: _record(row) for row in rows}
+        if self.expiry is None:
+            return {row[0]: _record(row) for row in rows}
+        oldest = datetime.now(UTC) - self.expiry
+        return {row[0]: record for row in rows if (record := _record(row)).created_at >= oldest}
 
     async def find(self, keys: Sequence[str]) -> dict[str, CallRecord]:
         """Do as `get` without keeping the event loop waiting for a server."""
@@ -104,24 +107,29 @@ class CallStore:
         dropped. With `replace` ours stand. Raises `ConfigError` where the database cannot be written.
         """
         rows = [_row(record) for record in records]
-        whole = await self._database.writer.write(self._replace if replace else self._insert, rows)
-        if whole or replace:
+        write = self._database.writer.write
+        if replace:
+            await self._replace_older(rows, datetime.max.replace(tzinfo=UTC))
+            return {}
+        if self.expiry is not None:
+            whole = await self._replace_older(rows, datetime.now(UTC) - self.expiry)
+        else:
+            whole = await write(self._insert, rows)
+        if whole:
             return {}
         stored = await self.find([record.key for record in records])
         return {record.key: stored[record.key] for record in records if stored.get(record.key, record) != record}
 
-    def spent(self, run_id: str) -> Spent:
-        """Return what a run has paid for so far, for a budget that goes on after an interruption."""
-        sql = self._database.sql('SELECT prompt_tokens, completion_tokens, cost FROM "call" WHERE run_id = ?')
-        rows = self._read(sql, [run_id])
-        costs = [Decimal(cost) for _, _, cost in rows if cost is not None]
-        return Spent(
-            calls=len(rows),
-            prompt_tokens=sum(row[0] for row in rows),
-            completion_tokens=sum(row[1] for row in rows),
-            cost=sum(costs, Decimal(0)),
-            unpriced_calls=len(rows) - len(costs),
-        )
+    def spent(self, run_id: str | None = None, *, since: datetime | None = None, key_label: str | None = None) -> Spent:
+        """Return what was paid by a run, since a moment, with a key; what no call row shows any more included."""
+        conditions, parameters = spending_conditions(run_id, since, key_label)
+        return add_up(self._read(self._database.sql(spending_query(conditions)), [*parameters, *parameters]))
+
+    async def _replace_older(self, rows: Sequence[Row], moment: datetime) -> bool:
+        """Store rows in the place of those of before a moment, whose spending is kept."""
+        before = moment_text(moment)
+        await self._database.writer.write(self._move, [(row[0], before) for row in rows])
+        return await self._database.writer.write(self._replace, [(*row, before) for row in rows])
 
     def close(self) -> None:
         """Give back the reading connection; what `put` was given is drained by `Database.close`."""
@@ -167,7 +175,8 @@ def _row(record: CallRecord) -> Row:
         record.tokens_estimated,
         None if record.cost is None else format(record.cost, "f"),
         record.latency_s,
-        record.created_at.astimezone(UTC).isoformat(timespec="microseconds"),
+        moment_text(record.created_at),
+        record.key_label,
     )
 
 
@@ -189,4 +198,5 @@ def _record(row: Sequence[Any]) -> CallRecord:
         cost=None if row[13] is None else Decimal(row[13]),
         latency_s=row[14],
         created_at=datetime.fromisoformat(row[15]),
+        key_label=row[16],
     )

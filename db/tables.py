@@ -11,7 +11,16 @@ from sqlalchemy import Dialect, String, Text
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, MetaData, SQLModel
 
-__all__ = ["ArchitectureRow", "CallRow", "ItemResultRow", "RunRow", "UtcText", "metadata"]
+__all__ = [
+    "ArchitectureRow",
+    "CallFailureRow",
+    "CallRow",
+    "ItemResultRow",
+    "RunRow",
+    "SpendingRow",
+    "UtcText",
+    "metadata",
+]
 
 
 class UtcText(TypeDecorator[datetime]):
@@ -53,6 +62,40 @@ class CallRow(SQLModel, table=True):
     tokens_estimated: bool
     cost: str | None = None
     latency_s: float
+    created_at: datetime = Field(sa_type=UtcText, index=True)
+    key_label: str | None = None
+
+
+class CallFailureRow(SQLModel, table=True):
+    """One sample that did not come, after all attempts."""
+
+    __tablename__ = "call_failure"
+
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: str = Field(index=True)
+    item_id: str
+    node: str
+    alias: str
+    identity: str
+    sample_index: int
+    kind: str
+    message: str = Field(sa_type=Text)
+    attempts: int
+    created_at: datetime = Field(sa_type=UtcText, index=True)
+
+
+class SpendingRow(SQLModel, table=True):
+    """What was paid and stands in no row of `call`: not stored, withheld, replaced, or cleared away since."""
+
+    __tablename__ = "spending"
+
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: str = Field(index=True)
+    key_label: str | None = None
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: str | None = None
     created_at: datetime = Field(sa_type=UtcText, index=True)
 
 
