@@ -50,12 +50,12 @@ async def _look_at_all(endpoint: Endpoint) -> str | None:
             tasks.create_task(look(spec, replica.transport))
             for spec, replica in zip(endpoint.spec.replicas(), replicas, strict=True)
         ]
-    findings = [finding for look in looks if (finding := look.result()) is not None]
+    findings = [finding for done in looks if (finding := done.result()) is not None]
     wrong = [finding for finding in findings if not finding.gone]
     if wrong or len(findings) == len(replicas):
         return (wrong or findings)[0].sentence
-    for look, replica in zip(looks, replicas, strict=True):
-        if look.result() is not None:
+    for done, replica in zip(looks, replicas, strict=True):
+        if done.result() is not None:
             replica.found_gone()
     return None
 
