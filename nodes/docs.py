@@ -26,7 +26,8 @@ def _calls(about: Description) -> str:
 
 
 def _sentence(text: str) -> str:
-    return text if text.startswith("`") else text[:1].upper() + text[1:]
+    # A symbol ("n is the number of …") keeps its letter: N would be another one.
+    return text if text.startswith("`") or text[1:2] == " " else text[:1].upper() + text[1:]
 
 
 def _settings(about: Description) -> str:
