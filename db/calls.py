@@ -79,6 +79,11 @@ class CallStore:
         self._reader: PoolProxiedConnection | None = None
         self._reading = threading.Lock()
 
+    @property
+    def database(self) -> Database:
+        """The database that holds the calls."""
+        return self._database
+
     def get(self, keys: Sequence[str]) -> dict[str, CallRecord]:
         """Return what is stored of `keys`, in one query."""
         if not keys:

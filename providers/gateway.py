@@ -21,6 +21,7 @@ from providers.budget import Budget
 from providers.codec import Stored, as_record, from_record
 from providers.endpoints import Endpoint, Endpoints
 from providers.errors import AuthError, ProviderError
+from providers.flights import Flights
 from providers.keys import digest_request, sample_key
 from providers.memory import Memory
 from providers.models import ModelSpec
@@ -57,6 +58,8 @@ class GatewayStatus:
     """Samples that did not come, after all retries."""
     uncertain: int
     """Attempts that broke off (timeout, reset, cancelled), so that what was billed for them is not known."""
+    interrupted: int
+    """Samples that a killed process of the same run had sent for and not stored: they may have been billed too."""
     budget_dollars: Decimal | None
     reserved_dollars: Decimal
     replicas: tuple[ReplicaStatus, ...] = ()
@@ -79,6 +82,7 @@ class Gateway:
         self._meter = Meter()
         self._payer = Payer(budget, self._meter)
         self._memory = Memory()
+        self._flights = Flights(store.database if store is not None else None)
         self._flying: dict[str, asyncio.Future[_Outcome]] = {}
         self._cached = 0
         self._refreshed: set[str] = set()
@@ -90,7 +94,10 @@ class Gateway:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        await self._endpoints.aclose()
+        try:
+            await self._endpoints.aclose()
+        finally:
+            self._flights.close()
 
     def spec(self, model: str) -> ModelSpec:
         """Return what is known of a model; raises `ConfigError` for an unknown one."""
@@ -118,6 +125,7 @@ class Gateway:
             retries=meter.retries,
             failures=meter.failures,
             uncertain=meter.uncertain,
+            interrupted=self._flights.interrupted,
             budget_dollars=budget.dollars if budget else None,
             reserved_dollars=budget.reserved.dollars if budget else Decimal(0),
             replicas=self._endpoints.status(),
@@ -286,22 +294,23 @@ class Gateway:
     async def _buy_group(
         self, question: Question, indices: Sequence[int], keys: Mapping[int, str], scope: Scope, node: str
     ) -> None:
-        outcomes = await self._payer.pay(question, tuple(indices), tuple(keys[index] for index in indices))
-        payer = (scope.run_id, scope.item_id)
-        bought: list[Paid] = []
-        for outcome in outcomes:
-            if isinstance(outcome, Unpaid):
-                self._flying[keys[outcome.index]].set_result(outcome.error)
+        with self._flights.flight(scope.run_id, len(indices)) as flight:
+            outcomes = await self._payer.pay(question, tuple(indices), tuple(keys[index] for index in indices), flight)
+            payer = (scope.run_id, scope.item_id)
+            bought: list[Paid] = []
+            for outcome in outcomes:
+                if isinstance(outcome, Unpaid):
+                    self._flying[keys[outcome.index]].set_result(outcome.error)
+                else:
+                    bought.append(outcome)
+            try:
+                samples = await self._commit(question, bought, keys, payer, node)
+            except ColonnadeError as error:
+                for paid in bought:
+                    self._flying[keys[paid.index]].set_result(error)
             else:
-                bought.append(outcome)
-        try:
-            samples = await self._commit(question, bought, keys, payer, node)
-        except ColonnadeError as error:
-            for paid in bought:
-                self._flying[keys[paid.index]].set_result(error)
-        else:
-            for stored in samples:
-                self._resolve(stored)
+                for stored in samples:
+                    self._resolve(stored)
         rest = {index: keys[index] for index in indices[len(outcomes) :]}
         if rest:
             await self._buy(question, rest, scope, node)

@@ -11,6 +11,7 @@ from providers.base import Completion, Message, Reply, Sampling, Transport, Usag
 from providers.budget import Amount, Budget, Reservation
 from providers.endpoints import Endpoint
 from providers.errors import ConnectionFailed, ContentFiltered, ProviderError
+from providers.flights import Flight
 from providers.keys import RequestDigest, sample_seed
 from providers.models import ModelSpec
 from providers.notices import log_retry
@@ -88,16 +89,19 @@ class Payer:
         self._budget = budget
         self._meter = meter
 
-    async def pay(self, question: Question, indices: tuple[int, ...], keys: tuple[str, ...]) -> list[Paid | Unpaid]:
+    async def pay(
+        self, question: Question, indices: tuple[int, ...], keys: tuple[str, ...], flight: Flight
+    ) -> list[Paid | Unpaid]:
         """Ask for samples in one request; the outcomes are those of the first indices, at least one.
 
-        Never raises a `ColonnadeError`: it becomes the outcome of every index.
+        `flight` begins when the request first goes out. Never raises a `ColonnadeError`, which becomes the outcome of
+        every index.
         """
         reservation: Reservation | None = None
         try:
             if self._budget is not None:
                 reservation = await self._budget.reserve(self._worst_case(question, len(indices)))
-            answered = await self._ask(question, indices, keys)
+            answered = await self._ask(question, indices, keys, flight)
         except ColonnadeError as error:
             self._meter.failures += len(indices)
             self._release(reservation)
@@ -140,7 +144,9 @@ class Payer:
             self._budget.settle(reservation, total)
         return outcomes
 
-    async def _ask(self, question: Question, indices: tuple[int, ...], keys: tuple[str, ...]) -> Answered:
+    async def _ask(
+        self, question: Question, indices: tuple[int, ...], keys: tuple[str, ...], flight: Flight
+    ) -> Answered:
         endpoint = question.endpoint
         wire = WireRequest(
             model=endpoint.spec.model,
@@ -156,7 +162,7 @@ class Payer:
         while True:
             attempt += 1
             try:
-                return await self._attempt(question, route, wire, attempt)
+                return await self._attempt(question, route, wire, attempt, flight)
             except ProviderError as error:
                 self._meter.uncertain += is_uncertain(error)
                 wait = endpoint.retry.wait(error, attempt=attempt, waited_s=waited_s)
@@ -167,7 +173,9 @@ class Payer:
             waited_s += wait
             await asyncio.sleep(wait)
 
-    async def _attempt(self, question: Question, route: Route, wire: WireRequest, number: int) -> Answered:
+    async def _attempt(
+        self, question: Question, route: Route, wire: WireRequest, number: int, flight: Flight
+    ) -> Answered:
         spec = question.endpoint.spec
         while True:
             replica = route.next()
@@ -177,6 +185,7 @@ class Payer:
                     if route.lost():
                         continue
                     self._meter.requests += 1
+                    flight.begin()
                     with attempt_span(spec, wire, number=number, address=replica.name) as span:
                         answered = await self._answered(question, replica, wire)
                         span.answered(answered.reply, rent=answered.rent)
