@@ -138,7 +138,7 @@ async def _logprobs(asker: _Asker, top: int) -> bool:
 
 async def _stop(asker: _Asker, text: str) -> bool | None:
     """Stop at a character out of the middle of the greedy answer."""
-    marks = [mark for mark in text[1:] if mark.isalnum() and mark not in text[:1]]
+    marks = [mark for mark in text[1:] if not mark.isspace() and mark != text[0]]
     if not marks:
         return None
     mark = marks[len(marks) // 2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from colonnade.cli import compare, doctor, evaluate, graph, models, plan, run, runs, techniques
+from colonnade.cli import compare, doctor, evaluate, graph, models, plan, run, runs, serve, techniques
 
 __all__ = ["app"]
 
@@ -23,6 +23,7 @@ app.command("compare")(compare.compare)
 app.command("graph")(graph.graph)
 app.add_typer(techniques.app, name="techniques")
 app.add_typer(models.app, name="models")
+app.command("serve-model")(serve.serve_model)
 app.add_typer(runs.app, name="runs")
 app.command("doctor")(doctor.doctor)
 

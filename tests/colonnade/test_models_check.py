@@ -107,7 +107,7 @@ def test_embedded_models_are_not_probed(cli: Cli, workplace: Path) -> None:
 def test_a_damaged_file_is_named(workplace: Path, text: str) -> None:
     FOUND_PATH.parent.mkdir()
     FOUND_PATH.write_text(text)
-    with pytest.raises(ConfigError, match="capabilities.json is damaged"):
+    with pytest.raises(ConfigError, match=r"capabilities\.json is damaged"):
         ModelBook.load()
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from db.calls import CallStore
-from db.errors import ConfigError
-from providers import Amount, Budget, Gateway, ModelBook, Request
+from db.errors import BudgetExceeded, ConfigError
+from providers import Budget, Gateway, ModelBook, Request
 from providers.base import Message, Reply, Transport, WireRequest
 from providers.errors import ConnectionFailed, Overloaded
 from providers.limits import Limiter
@@ -140,12 +140,15 @@ async def test_a_failed_call_goes_elsewhere_and_where_all_are_down_it_still_goes
     first = route.next()
     assert route.next() is not first
     assert pool.choose("q") is first, "the home stays"
-    one.state = other.state = "down"
-    assert not route.lost()
+    one.found_gone()
+    other.found_gone()
+    assert not route.lost(), "nowhere is better"
     assert pool.choose("q") in (one, other)
-    other.state = "up"
+    await _until(lambda: {_state(one), _state(other)} == {"up"})
+    one.found_gone()
     assert pool.choose("q") is other
-    first.state = "down"
+    await one.aclose()
+    await other.aclose()
 
 
 async def test_a_replica_found_gone_gives_up_what_waits_for_it() -> None:
@@ -158,7 +161,7 @@ async def test_a_replica_found_gone_gives_up_what_waits_for_it() -> None:
         await call
     assert pool.choose("q") is not replica
     silent.lists = None
-    await _until(lambda: replica.state == "up")
+    await _until(lambda: _state(replica) == "up")
     await replica.aclose()
 
 
@@ -168,10 +171,10 @@ async def test_silence_is_no_death_until_it_lasts(monkeypatch: pytest.MonkeyPatc
     _, (replica, _) = _pool(slow, _Scripted())
     with pytest.raises(Overloaded):
         await _call(replica)
-    assert replica.state == "suspect", "it is used as long as it may only be slow"
-    await _until(lambda: replica.state == "down")
+    assert _state(replica) == "suspect", "it is used as long as it may only be slow"
+    await _until(lambda: _state(replica) == "down")
     slow.lists = None
-    await _until(lambda: replica.state == "up")
+    await _until(lambda: _state(replica) == "up")
     await replica.aclose()
 
 
@@ -182,8 +185,8 @@ async def test_one_that_answers_checks_but_no_calls_is_rested(monkeypatch: pytes
         with pytest.raises(ConnectionFailed):
             await _call(replica)
     await asyncio.sleep(0.1)
-    assert replica.state == "down", "it answers, but six failures in a row have it wait"
-    await _until(lambda: replica.state == "up")
+    assert _state(replica) == "down", "it answers, but six failures in a row have it wait"
+    await _until(lambda: _state(replica) == "up")
     await replica.aclose()
 
 
@@ -205,7 +208,8 @@ async def test_samples_survive_a_further_endpoint_and_each_has_its_key(tmp_path:
             await gateway.ask(request(), scope=scope(), node="a")
         path.write_text(
             f"{head}    api_key_env: ONE\n    endpoints:\n      - base_url: {one.url}\n"
-            f"      - {{base_url: {two.url}, api_key_env: TWO, limits: {{in_flight: 2}}}}\n    limits: {{timeout_s: 9}}\n",
+            f"      - {{base_url: {two.url}, api_key_env: TWO, limits: {{in_flight: 2}}}}\n"
+            "    limits: {timeout_s: 9}\n",
             encoding="utf-8",
         )
         book = ModelBook.load(path, keys)
@@ -224,10 +228,10 @@ async def test_samples_survive_a_further_endpoint_and_each_has_its_key(tmp_path:
 
 async def test_a_machine_by_the_hour_costs_its_busy_time(tmp_path: Path) -> None:
     async with ModelServer(latency_s=0.1) as server:
-        book = pool_book([server.url], tmp_path, "usd_per_hour: 36\n    limits: {timeout_s: 10}")
-        async with (
-            Gateway(book, None, budget=Budget(Amount(dollars=Decimal(1)))) if False else Gateway(book, None) as gateway
-        ):
+        book = pool_book(
+            [server.url], tmp_path, "usd_per_hour: 36\n    limits: {timeout_s: 10}\n    defaults: {max_tokens: 32}"
+        )
+        async with Gateway(book, None, budget=Budget(Decimal("1.00"))) as gateway:
             mine = scope()
             async with asyncio.TaskGroup() as tasks:
                 for number in range(5):
@@ -239,12 +243,20 @@ async def test_a_machine_by_the_hour_costs_its_busy_time(tmp_path: Path) -> None
         paid = mine.totals().paid_cost
         assert paid is not None
         assert abs(paid - status.rent) < Decimal("1e-7"), "the calls together pay the busy time, no more"
+        async with Gateway(book, None, budget=Budget(Decimal("0.09"))) as gateway:
+            with pytest.raises(BudgetExceeded):
+                # 10 s at 36 dollars an hour are 10 cents, which one request may come to.
+                await gateway.ask(request("more"), scope=scope(), node="a")
 
 
 async def _call(replica: Replica) -> Reply:
     wire = WireRequest(model="m", messages=(), sampling=request().sampling, indices=(0,), seeds=(0,))
     answered = await replica.call(lambda transport: transport.complete(wire), samples=1, timeout_s=30)
     return answered.reply
+
+
+def _state(replica: Replica) -> str:
+    return replica.state
 
 
 def _pool(*transports: Transport) -> tuple[ReplicaPool, list[Replica]]:
@@ -278,5 +290,5 @@ class _Scripted:
 async def _until(holds: object, seconds: float = 10.0) -> None:
     assert callable(holds)
     async with asyncio.timeout(seconds):
-        while not holds():
+        while not holds():  # noqa: ASYNC110 - what is awaited has no event to wait for
             await asyncio.sleep(0.01)

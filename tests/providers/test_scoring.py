@@ -56,7 +56,10 @@ class ScoringServer:
         words = [word for message in body["messages"] for word in message["content"].split()]
         if path == "/tokenize":
             return {"count": len(words)}
-        reply = {"choices": [{"message": {"content": "x"}, "finish_reason": "length"}], "usage": usage}
+        reply: dict[str, object] = {
+            "choices": [{"message": {"content": "x"}, "finish_reason": "length"}],
+            "usage": usage,
+        }
         if "prompt_logprobs" in body:
             logprobs = [{"9": {"logprob": -len(word), "decoded_token": word}} for word in words]
             return {**reply, "prompt_logprobs": [None, *logprobs[1:]]}
