@@ -21,6 +21,7 @@ __all__ = [
     "Attributes",
     "captures_content",
     "input_messages",
+    "operation",
     "output_messages",
     "provider_name",
     "request_attributes",
@@ -46,6 +47,13 @@ _PROVIDERS: Mapping[str, str] = {
     "xai": "x_ai",
 }
 """What litellm calls a provider, and the conventions otherwise."""
+
+
+def operation(spec: ModelSpec, *, scores: bool = False) -> str:
+    """Return `gen_ai.operation.name`; the conventions have no word for a score of given text."""
+    if scores:
+        return "score"
+    return "text_completion" if spec.api == "completions" else "chat"
 
 
 def provider_name(spec: ModelSpec) -> str:

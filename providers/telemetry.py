@@ -21,6 +21,7 @@ from providers.genai import (
     Attributes,
     captures_content,
     input_messages,
+    operation,
     output_messages,
     provider_name,
     request_attributes,
@@ -119,11 +120,11 @@ class _LiveAttempt(Attempt):
 
     __slots__ = ("_began", "_meters", "_request", "_shared", "_span", "_spec")
 
-    def __init__(self, spec: ModelSpec, request: WireRequest, *, number: int, address: str | None, on: _On) -> None:
+    def __init__(self, spec: ModelSpec, request: WireRequest, shared: Attributes, *, number: int, on: _On) -> None:
         self._spec = spec
         self._request = request
         self._meters = on.meters
-        self._shared = _shared(spec, request.model, address)
+        self._shared = shared
         self._span: Span = _NO_SPAN
         if on.tracer is not None:
             self._span = self._start(on.tracer, number)
@@ -136,7 +137,7 @@ class _LiveAttempt(Attempt):
         own: Attributes = {"colonnade.model": self._spec.name, "colonnade.attempt": number}
         begun = _LiveSpan(
             tracer.start_span(
-                f"chat {self._request.model}",
+                f"{self._shared['gen_ai.operation.name']} {self._request.model}",
                 kind=kind,
                 attributes={**self._shared, **request_attributes(self._request), **own},
             )
@@ -230,13 +231,19 @@ def span(name: str, attributes: Attributes) -> Span:
     return _LiveSpan(on.tracer.start_span(name, attributes=attributes))
 
 
-def attempt(spec: ModelSpec, request: WireRequest, *, number: int = 1, address: str | None = None) -> Attempt:
+def attempt(
+    spec: ModelSpec, request: WireRequest, *, number: int = 1, address: str | None = None, scores: bool = False
+) -> Attempt:
     """Begin the span of an attempt, the `number`-th of its request, and time it for the metrics.
 
-    `address` is the base URL that it goes to, where that is not the model's only one.
+    `address` is the base URL that it goes to, where that is not the model's only one; `scores` says that the text is
+    to be scored, not answered.
     """
     on = _on()
-    return _NO_ATTEMPT if on is None else _LiveAttempt(spec, request, number=number, address=address, on=on)
+    if on is None:
+        return _NO_ATTEMPT
+    shared = {"gen_ai.operation.name": operation(spec, scores=scores), **_shared(spec, request.model, address)}
+    return _LiveAttempt(spec, request, shared, number=number, on=on)
 
 
 def handed_out_cached(spec: ModelSpec, samples: Sequence[Sample]) -> None:
@@ -245,7 +252,6 @@ def handed_out_cached(spec: ModelSpec, samples: Sequence[Sample]) -> None:
     if on is None:
         return
     shared = _shared(spec, spec.model)
-    del shared["gen_ai.operation.name"]
     if on.meters is not None:
         on.meters.cached(len(samples), shared)
     if on.tracer is not None:
@@ -315,12 +321,9 @@ def _is_idle(part: object) -> bool:
     return type(part).__module__.startswith(("opentelemetry.trace", "opentelemetry.metrics"))
 
 
-def _shared(
-    spec: ModelSpec, model: str, address: str | None = None
-) -> dict[str, str | bool | int | float | Sequence[str]]:
+def _shared(spec: ModelSpec, model: str, address: str | None = None) -> Attributes:
     """Return what spans and metrics of a model have in common."""
     return {
-        "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": provider_name(spec),
         "gen_ai.request.model": model,
         **server(spec, address),

@@ -201,6 +201,16 @@ def test_what_the_providers_cache_served_is_said(newest: bool, monkeypatch: pyte
     assert recorded.metric("gen_ai.client.inference.usage.cache_read.input_tokens") == (80 if newest else 0)
 
 
+def test_the_operation_is_named() -> None:
+    with recording() as recorded:
+        for spec, scores in ((model(), False), (model(api="completions"), False), (model(), True)):
+            with attempt(spec, wire(), scores=scores):
+                pass
+    assert [one.name for one in recorded.spans] == ["chat test", "text_completion test", "score test"]
+    named = [dict(one.attributes or {})["gen_ai.operation.name"] for one in recorded.spans]
+    assert named == ["chat", "text_completion", "score"]
+
+
 async def test_a_cancelled_attempt_is_one(tmp_path: Path, store: CallStore, recorded: Recorded) -> None:
     async with ModelServer(latency_s=30) as server_, Gateway(book_of(server_, tmp_path), store) as gateway:
         with pytest.raises(TimeoutError):
