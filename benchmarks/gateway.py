@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import json
 import os
 import resource
@@ -111,8 +112,8 @@ async def sdk_raw_client(url: str) -> AsyncIterator[Ask]:
 async def litellm_client(url: str) -> AsyncIterator[Ask]:
     """Ask as litellm's documentation shows, by its path for compatible servers, callbacks off."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-    import litellm
-
+    # By name, since its types do not say what it exports.
+    litellm: Any = importlib.import_module("litellm")
     litellm.suppress_debug_info = True
     litellm.telemetry = False
 

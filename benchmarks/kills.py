@@ -48,7 +48,7 @@ class Wanted(NamedTuple):
     """A sample as the server knows it."""
 
     prompt: str
-    index: int
+    number: int
 
 
 @dataclass(kw_only=True)
