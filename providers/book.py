@@ -293,8 +293,9 @@ def _refuse_secrets(place: str, entry: Mapping[str, object]) -> None:
                 f"{place}: a key must not stand in the file (under '{key}'); put it into an environment variable and "
                 f"write api_key_env: NAME_OF_THE_VARIABLE."
             )
-        if isinstance(value, dict):
-            _refuse_secrets(place, value)
+        for inner in value if isinstance(value, list) else [value]:
+            if isinstance(inner, dict):
+                _refuse_secrets(place, inner)
 
 
 def _explained(error: ValidationError) -> str:

@@ -14,7 +14,8 @@ from decimal import Decimal
 
 __all__ = ["Rent"]
 
-_HOUR_S = 3600.0
+_HOUR_S = 3600
+_FINEST = Decimal("1e-12")
 
 
 class Rent:
@@ -56,5 +57,5 @@ class Rent:
         self._last = now
 
     def _price(self, seconds: float) -> Decimal:
-        # Nanoseconds are finer than any bill, and keep the digits of stored prices few.
-        return self.usd_per_hour * Decimal(round(seconds, 9)).quantize(Decimal("1e-9")) / Decimal(_HOUR_S)
+        # A millionth of a millionth is finer than any bill, and keeps the digits of stored prices few.
+        return (self.usd_per_hour * Decimal(seconds) / _HOUR_S).quantize(_FINEST)
