@@ -75,7 +75,7 @@ class OpenAITransport:
         if self._extra:
             body.update(self._extra)
         answer = await self._poster.post(path, orjson.dumps(body), timeout_s=timeout_s)
-        if answer.status != 200:
+        if not 200 <= answer.status < 300:
             raise self._refusal(answer)
         try:
             return orjson.loads(answer.body)
