@@ -7,6 +7,8 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +17,9 @@ import pytest
 import yaml
 
 from architectures import load
+from evals.tasks import registry as tasks
+from evals.tasks.registry import task_names
+from nodes import registry as techniques
 from providers.book import ModelBook
 from providers.registry import require_transport
 from tests.conftest import CommandResult
@@ -34,13 +39,19 @@ Cli = Callable[..., CommandResult]
 
 
 @pytest.fixture
-def place(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(workplace: Path) -> Iterator[Path]:
     """A working directory with what a user has who follows the document from the repository's root."""
     shutil.copytree(ROOT / "examples", workplace / "examples")
-    before = dict(os.environ)
+    before, loaded, known = dict(os.environ), dict(techniques._loaded_files), set(task_names())
     yield workplace
     os.environ.clear()
     os.environ.update(before)
+    # What a document registers is gone with it.
+    for module in set(techniques._loaded_files) - set(loaded):
+        del techniques._loaded_files[module]
+        techniques._take_back(module)
+    for name in set(task_names()) - known:
+        del tasks._entries[name]
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -57,7 +68,7 @@ def test_the_blocks_of(document: Path, place: Path, cli: Cli) -> None:
 
 
 def _check(block: Block, where: str, place: Path, cli: Cli, names: dict[str, object]) -> None:
-    if block.mark == "not run" or block.language in READ_ONLY:
+    if block.mark == "not run":
         return
     if block.mark == "file":
         file = place / block.said
@@ -65,7 +76,10 @@ def _check(block: Block, where: str, place: Path, cli: Cli, names: dict[str, obj
         file.write_text(block.code, "utf-8")
         if block.language == "python":
             compile(block.code, where, "exec")
-            return
+        # What a file holds is checked by the commands that use it.
+        return
+    if block.language in READ_ONLY:
+        return
     match block.language:
         case "python":
             exec(compile(block.code, where, "exec"), names)  # the document's own code, as a reader would run it
@@ -104,16 +118,22 @@ def _lines(code: str) -> list[str]:
 
 def _command(line: str, cli: Cli) -> None:
     words = shlex.split(line, comments=True)
+    before = dict(os.environ)
     while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
         name, _, value = words.pop(0).partition("=")
         os.environ[name] = value
     match words:
         case ["export", *pairs]:
-            os.environ.update(pair.split("=", 1) for pair in pairs)
+            os.environ.update({name: value for name, _, value in (pair.partition("=") for pair in pairs)})
+            return
         case ["make", target]:
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), f"no target {target}"
         case ["python", script, *_]:
             assert (ROOT / script).is_file(), f"no script {script}"
+        case ["pytest", *arguments]:
+            order = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+            tested = subprocess.run(order, capture_output=True, text=True, check=False)
+            assert tested.returncode == 0, tested.stdout + tested.stderr
         case ["colonnade", *arguments]:
             _parses(arguments)
             if arguments[0] not in CHECKED_ONLY and not any(re.fullmatch(r"[A-Z][A-Z-]*", word) for word in arguments):
@@ -121,21 +141,31 @@ def _command(line: str, cli: Cli) -> None:
                 assert done.code == 0, f"`{line}` ended with {done.code}: {done.err}"
         case _:
             raise AssertionError(f"nobody knows how to check `{line}`; mark the block 'not run'")
+    os.environ.clear()
+    os.environ.update(before)
 
 
 def _parses(arguments: list[str]) -> None:
     """Parse a command line as far as its last option, without running it."""
-    import click
     import typer
+    from typer.core import TyperGroup
 
     from colonnade.cli import app
 
-    command: click.Command = typer.main.get_command(app)
+    command = typer.main.get_command(app)
     context = command.make_context("colonnade", list(arguments))
-    while isinstance(command, click.Group) and (rest := [*context._protected_args, *context.args]):
+    while isinstance(command, TyperGroup) and (rest := [*context._protected_args, *context.args]):
         name, found, rest = command.resolve_command(context, rest)
         assert found is not None, f"no command {name}"
         command, context = found, found.make_context(name, rest, parent=context)
+
+
+def test_a_command_line_is_parsed_to_its_end() -> None:
+    _parses(["techniques", "show", "rank"])
+    _parses(["eval", "preset:single", "--items", "3"])
+    for wrong in (["eval", "a.yaml", "--itms", "3"], ["techniques", "shw", "rank"], ["compare"]):
+        with pytest.raises(Exception, match=r"[Nn]o such|Missing"):
+            _parses(wrong)
 
 
 def test_every_document_is_looked_at() -> None:
