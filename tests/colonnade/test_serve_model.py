@@ -33,6 +33,9 @@ if "--fail" in arguments:
     sys.exit(3)
 if "--sleep" in arguments:
     time.sleep(60)
+if "--brief" in arguments:
+    import os, threading
+    threading.Timer(2.0, os._exit, (5,)).start()
 if "--deaf" in arguments:
     import signal
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -124,6 +127,13 @@ def test_what_a_failed_start_said_is_shown(vllm: Path, folder: Path, cli: Cli, p
     assert "vLLM ended with code 3" in done.err
     assert "CUDA out of memory" in done.err
     assert served_entries() == {}
+
+
+def test_one_that_ends_soon_is_reported(vllm: Path, folder: Path, cli: Cli, port: int) -> None:
+    done = cli("serve-model", folder, "--port", port, "--name", "brief", "--", "--brief")
+    assert done.code == 1
+    assert done.out == "brief\n"
+    assert "vLLM ended by itself with code 5; see .colonnade/serve-brief.log" in done.err
 
 
 async def test_one_that_never_answers_is_given_up(vllm: Path, folder: Path, port: int) -> None:
