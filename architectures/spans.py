@@ -7,7 +7,7 @@ adds those up must not meet the same tokens again in their parents.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from providers.tally import Tally
@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["node_span", "workflow_span"]
 
-_NOTHING = nullcontext()
 
-
-def workflow_span(name: str, scope: Scope) -> AbstractContextManager[None]:
+def workflow_span(name: str, scope: Scope) -> AbstractContextManager[object]:
     """Open the span of an architecture on one question."""
     opened = span(
         f"invoke_workflow {name}",
@@ -34,10 +32,11 @@ def workflow_span(name: str, scope: Scope) -> AbstractContextManager[None]:
             "colonnade.item.id": scope.item_id,
         },
     )
-    return _summed(opened, "", scope) if opened.recording else _NOTHING
+    # One that is not recorded is still the parent of what follows, which a sampler drops with it.
+    return _summed(opened, "", scope) if opened.recording else opened
 
 
-def node_span(node: AnyNode, name: str, scope: Scope) -> AbstractContextManager[None]:
+def node_span(node: AnyNode, name: str, scope: Scope) -> AbstractContextManager[object]:
     """Open the span of a node; `name` is its id with those of the nodes around it before it."""
     opened = span(
         f"node {node.id}",
@@ -47,7 +46,7 @@ def node_span(node: AnyNode, name: str, scope: Scope) -> AbstractContextManager[
             "colonnade.node.technique": node.use if node.kind == "technique" else "",
         },
     )
-    return _summed(opened, name, scope) if opened.recording else _NOTHING
+    return _summed(opened, name, scope) if opened.recording else opened
 
 
 @contextmanager

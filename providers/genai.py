@@ -5,12 +5,11 @@ Names as in v1.41.0, the last release of the conventions; `providers.meters` kno
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
-
-import orjson
 
 from providers.base import Completion, Message, Usage, WireRequest
 from providers.models import ModelSpec
@@ -125,4 +124,5 @@ def _parts(text: str) -> list[dict[str, str]]:
 
 
 def _json(value: object) -> str:
-    return orjson.dumps(value).decode()
+    # In ASCII, since a text that is no Unicode (a lone surrogate) would be refused by exporters.
+    return json.dumps(value)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+    from opentelemetry.sdk.trace.sampling import Sampler
 
 __all__ = ["Recorded", "recording"]
 
@@ -66,7 +67,7 @@ class Recorded:
 
 
 @contextmanager
-def recording() -> Iterator[Recorded]:
+def recording(*, sampler: Sampler | None = None) -> Iterator[Recorded]:
     """Record what happens in the block; skips where the SDK is not installed."""
     pytest.importorskip("opentelemetry.sdk", reason="needs opentelemetry-sdk, of the dev extra")
     from opentelemetry.sdk.metrics import MeterProvider
@@ -76,7 +77,7 @@ def recording() -> Iterator[Recorded]:
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
     exporter, reader = InMemorySpanExporter(), InMemoryMetricReader()
-    tracing = TracerProvider(shutdown_on_exit=False)
+    tracing = TracerProvider(sampler=sampler, shutdown_on_exit=False)
     tracing.add_span_processor(SimpleSpanProcessor(exporter))
     metering = MeterProvider([reader], shutdown_on_exit=False)
     configure(tracer_provider=tracing, meter_provider=metering)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from architectures import compile_architecture
 from architectures.parse import parse
 from db.calls import CallStore
@@ -128,6 +130,30 @@ async def test_a_second_run_is_all_cache(tmp_path: Path) -> None:
     assert again.total("gen_ai.usage.output_tokens") == 0
     assert again.total("colonnade.cached.samples") == scope.totals().calls > 0
     assert again.total("colonnade.total.calls_paid", among="invoke_workflow") == 0
+
+
+async def test_a_trace_that_the_sampler_drops_is_dropped_whole() -> None:
+    pytest.importorskip("opentelemetry.sdk", reason="needs opentelemetry-sdk, of the dev extra")
+    from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult
+
+    class NoRoots(Sampler):
+        """Drops what begins a trace at its top, and would keep a root that should have been a child."""
+
+        def should_sample(self, parent_context, trace_id, name, *more, **further):  # type: ignore[no-untyped-def]  # the SDK's signature differs between releases
+            return SamplingResult(Decision.DROP if name.startswith("invoke_workflow") else Decision.RECORD_AND_SAMPLE)
+
+        def get_description(self) -> str:
+            return "no roots"
+
+    async with ModelServer(reply=reply) as running:
+        book = book_at(running.url, "m")
+        compiled = compile_architecture(parse(SPEC), book)
+        with recording(sampler=ParentBased(NoRoots())) as recorded:
+            async with Gateway(book, None) as gateway:
+                await compiled.run("What is 1 plus 1?", gateway=gateway, scope=Scope("r", "i"))
+        assert running.ledger.calls > 0
+        assert recorded.spans == ()
+        assert recorded.metric("gen_ai.client.token.usage", {"gen_ai.token.type": "output"}) > 0
 
 
 async def test_a_failed_node_says_so_without_the_servers_words(tmp_path: Path) -> None:
