@@ -47,6 +47,13 @@ SpentBefore = Callable[[Account], Amount | None]
 """Says what an account had spent before, by what is stored; None where that cannot be known."""
 
 
+class Capped(NamedTuple):
+    """Which measures have a cap that asks for an estimate."""
+
+    dollars: bool
+    tokens: bool
+
+
 class Purse:
     """An account with what is settled and reserved of it by this process."""
 
@@ -112,6 +119,7 @@ class Budget:
         self._session = Purse(plan.session, spent or Amount())
         self._purses: dict[str, Purse] = {plan.session.name: self._session}
         self._known: dict[tuple[Charge, int], Purses] = {}
+        self._capped: dict[Charge, Capped] = {}
         self._lines: dict[Purses, deque[_Waiter]] = {}
         self._number = 0
 
@@ -140,10 +148,16 @@ class Budget:
         """What the session holds for requests under way."""
         return self._session.reserved
 
-    def caps(self, charge: Charge = _NOBODY) -> tuple[bool, bool]:
-        """Tell whether a call so charged is capped in dollars, and whether it is capped in tokens."""
-        accounts = self.plan.accounts(charge, "")
-        return any(one.dollars is not None for one in accounts), any(one.tokens is not None for one in accounts)
+    def caps(self, charge: Charge = _NOBODY) -> Capped:
+        """Tell which measures are capped for a call so charged."""
+        capped = self._capped.get(charge)
+        if capped is None:
+            accounts = self.plan.accounts(charge, "")
+            capped = self._capped[charge] = Capped(
+                dollars=any(one.dollars is not None for one in accounts),
+                tokens=any(one.tokens is not None for one in accounts),
+            )
+        return capped
 
     async def reserve(self, amount: Amount, charge: Charge = _NOBODY) -> Reservation:
         """Hold an amount; waits in line while others may still give back what they hold.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -11,7 +12,7 @@ import orjson
 from db.calls import CallRecord
 from providers.base import Completion, TokenLogprob, Usage
 
-__all__ = ["Stored", "as_record", "from_record"]
+__all__ = ["Stored", "as_record", "from_record", "tokens_as_json", "tokens_from_json"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,18 +32,22 @@ class Stored:
 
 
 def as_record(
-    stored: Stored, *, identity: str, alias: str, node: str, index: int, request: str, served: str | None
+    stored: Stored,
+    *,
+    identity: str,
+    alias: str,
+    node: str,
+    index: int,
+    request: str,
+    served: str | None,
+    key_label: str | None = None,
+    created_at: datetime | None = None,
 ) -> CallRecord:
-    """Return the record of a sample that was paid just now."""
+    """Return the record of a sample that was paid just now, or at the moment given."""
     completion = stored.completion
     response: dict[str, object] = {"text": completion.text, "finish_reason": completion.finish_reason}
     if completion.logprobs is not None:
-        response["logprobs"] = [
-            [entry.token, entry.logprob, [[token, logprob] for token, logprob in entry.top]]
-            if entry.top
-            else [entry.token, entry.logprob]
-            for entry in completion.logprobs
-        ]
+        response["logprobs"] = tokens_as_json(completion.logprobs)
     if served is not None:
         response["served_model"] = served
     run_id, item_id = stored.payer
@@ -62,7 +67,8 @@ def as_record(
         tokens_estimated=completion.usage.estimated,
         cost=stored.cost,
         latency_s=stored.latency_s,
-        created_at=datetime.now(UTC),
+        created_at=created_at or datetime.now(UTC),
+        key_label=key_label,
     )
 
 
@@ -76,7 +82,7 @@ def from_record(record: CallRecord) -> Stored:
         usage=Usage(
             record.prompt_tokens, record.completion_tokens, record.cached_prompt_tokens, record.tokens_estimated
         ),
-        logprobs=None if logprobs is None else tuple(_token(entry) for entry in logprobs),
+        logprobs=None if logprobs is None else tokens_from_json(logprobs),
     )
     return Stored(
         key=record.key,
@@ -85,6 +91,21 @@ def from_record(record: CallRecord) -> Stored:
         latency_s=record.latency_s,
         payer=(record.run_id, record.item_id),
     )
+
+
+def tokens_as_json(tokens: Sequence[TokenLogprob]) -> list[list[object]]:
+    """Write tokens and their log probabilities as lists."""
+    return [
+        [entry.token, entry.logprob, [[token, logprob] for token, logprob in entry.top]]
+        if entry.top
+        else [entry.token, entry.logprob]
+        for entry in tokens
+    ]
+
+
+def tokens_from_json(entries: Iterable[list[object]]) -> tuple[TokenLogprob, ...]:
+    """Read what `tokens_as_json` wrote."""
+    return tuple(_token(entry) for entry in entries)
 
 
 def _token(entry: list[object]) -> TokenLogprob:

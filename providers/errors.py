@@ -41,6 +41,8 @@ class ProviderError(ColonnadeError):
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.attempts = 0
+        """Requests that were sent for it, all told; 0 where they were not counted."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), str(self), self.retry_after)
