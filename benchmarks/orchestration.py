@@ -137,7 +137,7 @@ def leg(which: str, url: str, shape: str, questions: int, n_in_one: bool) -> dic
     order = [which, url, shape, str(questions), str(int(n_in_one))]
     done = subprocess.run([sys.executable, __file__, "--leg", *order], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"the leg {order} failed:\n{done.stderr}")
+        raise SystemExit(f"the leg {order} failed:\n{done.stderr[-3000:]}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -165,9 +165,11 @@ def main() -> None:
     names = [f"m{i}" for i in range(GENERATORS)]
     command = [sys.executable, "-m", "providers.testing_server", "--latency", str(chosen.latency), "--models", *names]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
         try:
-            rows = measure(server.stdout.readline().strip(), chosen)
+            url = server.stdout.readline().strip() if server.stdout else ""
+            if not url:
+                raise SystemExit("the server did not start")
+            rows = measure(url, chosen)
         finally:
             server.terminate()
     report(rows, chosen)
