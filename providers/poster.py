@@ -19,8 +19,8 @@ __all__ = ["CONNECT_S", "Answer", "Poster"]
 CONNECT_S = 15.0
 """Seconds within which a connection must stand."""
 _KEEPALIVE_S = 4.0
-"""Seconds that an idle connection is kept: uvicorn, and with it vLLM, closes them after 5, and a request that meets that
-breaks off with its bill unknown."""
+"""Seconds that an idle connection is kept: uvicorn, and with it vLLM, closes it after 5, and a request that meets that
+breaks off, its bill unknown."""
 
 
 class Answer(NamedTuple):
