@@ -131,8 +131,19 @@ def _command(line: str, cli: Cli) -> None:
         case ["python", script, *_]:
             assert (ROOT / script).is_file(), f"no script {script}"
         case ["pytest", *arguments]:
-            order = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-            tested = subprocess.run(order, capture_output=True, text=True, check=False)
+            # No plugin but the one that is needed: the others only take time to load.
+            order = [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-p",
+                "pytest_asyncio.plugin",
+                "-p",
+                "no:cacheprovider",
+                *arguments,
+            ]
+            lean = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+            tested = subprocess.run(order, capture_output=True, text=True, check=False, env=lean)
             assert tested.returncode == 0, tested.stdout + tested.stderr
         case ["colonnade", *arguments]:
             _parses(arguments)
