@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from colonnade.cli.console import dollars, number, percent, seconds
+from colonnade.cli.console import cached_note, dollars, number, percent, seconds
 
 if TYPE_CHECKING:
     from evals import Comparison
@@ -76,6 +76,10 @@ def _notes(one: Evaluation) -> list[str]:
     if one.summary.failed:
         problems = ", ".join(f"{name} {count}" for name, count in one.summary.problems.items())
         notes.append(f"{one.name}: {one.summary.failed} items failed and count as wrong ({problems}).")
+    s = one.summary
+    if s.calls_used > s.calls_paid:
+        cached = s.calls_used - s.calls_paid
+        notes.append(f"{one.name}: {cached_note(cached, s.calls_used, s.cost_used, s.cost_paid)}")
     return notes
 
 

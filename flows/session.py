@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from db.runs import RunStore
     from providers.book import ModelBook
     from providers.gateway import Gateway
+    from providers.redis_link import RedisLink
 
 __all__ = ["CacheMode", "Caps", "Session", "SessionSettings", "open_session"]
 
@@ -50,7 +52,11 @@ class SessionSettings(BaseModel):
     techniques: tuple[Path, ...] = ()
     """Python files with techniques of the user's own, loaded by path."""
     caps: Caps = Caps()
+    account: str | None = None
+    """Name under which the caps are counted, for sessions on several workers that share one budget through Redis."""
     cache: CacheMode = "on"
+    cache_expiry: timedelta | None = None
+    """Stored answers that are older are not used; None uses all."""
 
     def load_techniques(self) -> None:
         """Load the user's technique files; raises `SpecError` for one that cannot be loaded."""
@@ -75,38 +81,49 @@ class Session:
 @asynccontextmanager
 async def open_session(settings: SessionSettings) -> AsyncIterator[Session]:
     """Open models, database and gateway, and close them in the reverse order, whatever happens."""
-    from db.calls import CallStore
     from db.database import Database
-    from db.runs import RunStore
     from providers.book import ModelBook
-    from providers.budget import Budget
-    from providers.gateway import Gateway
+    from providers.redis_link import redis_link
 
     settings.load_techniques()
     book = ModelBook.load(settings.models)
-    caps = settings.caps
-    budget = Budget(dollars=caps.dollars, tokens=caps.tokens, calls=caps.calls) if caps else None
     database = Database.open(settings.database_url)
     collector = gc.get_threshold()
     try:
         _spare_collector()
-        calls = CallStore(database)
-        try:
-            async with Gateway(book, calls, budget=budget, cache=settings.cache) as gateway:
-                yield Session(
-                    settings=settings,
-                    book=book,
-                    database=database,
-                    calls=calls,
-                    runs=RunStore(database),
-                    gateway=gateway,
-                )
-        finally:
-            calls.close()
+        async with redis_link() as link, _opened(settings, book, database, link) as session:
+            yield session
     finally:
         gc.set_threshold(*collector)
         gc.unfreeze()
         database.close()
+
+
+@asynccontextmanager
+async def _opened(
+    settings: SessionSettings, book: ModelBook, database: Database, link: RedisLink | None
+) -> AsyncIterator[Session]:
+    from db.calls import CallStore
+    from db.runs import RunStore
+    from flows.purse import database_name, open_budget
+    from providers.gateway import Gateway
+    from providers.shared_cache import SharedCache
+
+    async with AsyncExitStack() as stack:
+        calls = CallStore(database, expiry=settings.cache_expiry)
+        stack.callback(calls.close)
+        budget = open_budget(settings, book, calls, link)
+        if budget is not None:
+            stack.push_async_callback(budget.aclose)
+        shared = SharedCache(link, home=database_name(database)) if link is not None else None
+        if shared is not None:
+            stack.push_async_callback(shared.aclose)
+        gateway = await stack.enter_async_context(
+            Gateway(book, calls, budget=budget, cache=settings.cache, shared=shared, link=link)
+        )
+        yield Session(
+            settings=settings, book=book, database=database, calls=calls, runs=RunStore(database), gateway=gateway
+        )
 
 
 def _spare_collector() -> None:

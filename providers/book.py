@@ -22,6 +22,8 @@
       "recorded/*":                               # every model of a recording: recorded/gpt-4o, …
         transport: replay
         replay: {path: "${DATA}/outputs.jsonl.gz", text: [outputs, "{model}", text]}
+    budgets:                                      # caps beside those of a command; see `providers.caps`
+      day: {dollars: 5}
 
 The fields are those of `ModelSpec`. Keys stand in environment variables, named by `api_key_env`. What the file leaves
 open of a model's capabilities is taken from what `colonnade models check` found (`providers.found`), then assumed.
@@ -38,6 +40,7 @@ from pydantic import BaseModel, ValidationError
 
 from db.errors import ConfigError, SpecError, did_you_mean
 from providers.builtin import built_in, suggestions
+from providers.caps import Budgets, read_budgets
 from providers.found import Found
 from providers.models import Address, Capabilities, Defaults, Limits, ModelSpec, ReplaySource
 from providers.prices import Price, listed
@@ -49,6 +52,7 @@ __all__ = ["MODELS_VARIABLE", "ModelBook"]
 
 MODELS_VARIABLE = "COLONNADE_MODELS"
 
+_TOP = ("models", "budgets")
 _SECTIONS: Mapping[str, type[BaseModel]] = {
     "capabilities": Capabilities,
     "defaults": Defaults,
@@ -70,8 +74,11 @@ class ModelBook:
         path: Path | None = None,
         env: Mapping[str, str] = os.environ,
         found: Found | None = None,
+        budgets: Budgets | None = None,
     ) -> None:
         self.path = path
+        self.budgets = budgets or Budgets()
+        """Caps on runs, days and keys."""
         self._aliases = dict(aliases or {})
         self._env = env
         self._found = found or Found()
@@ -89,7 +96,14 @@ class ModelBook:
             if named is not None:
                 raise ConfigError(f"The models file {file} is not there; give another one or unset {MODELS_VARIABLE}.")
             return cls(_served(env), env=env, found=Found.load())
-        return cls({**_served(env), **_read(file, env)}, path=file, env=env, found=Found.load())
+        data = _data(file)
+        return cls(
+            {**_served(env), **_read(file, data, env)},
+            path=file,
+            env=env,
+            found=Found.load(),
+            budgets=read_budgets(str(file), data.get("budgets")),
+        )
 
     def names(self) -> tuple[str, ...]:
         """Name the aliases."""
@@ -146,7 +160,7 @@ class ModelBook:
         return did_you_mean(name, [*known, *suggestions(name)])
 
 
-def _read(file: Path, env: Mapping[str, str]) -> dict[str, ModelSpec]:
+def _data(file: Path) -> dict[str, object]:
     import yaml
 
     try:
@@ -159,10 +173,16 @@ def _read(file: Path, env: Mapping[str, str]) -> dict[str, ModelSpec]:
         raise SpecError(f"{file}: not a text file in UTF-8.") from None
     if not isinstance(data, dict) or not isinstance(data.get("models"), dict):
         raise SpecError(f"{file}: must hold a mapping 'models:' from alias to settings.")
-    unknown = [str(key) for key in data if key != "models"]
+    unknown = [str(key) for key in data if key not in _TOP]
     if unknown:
-        raise SpecError(f"{file}: unknown key '{unknown[0]}' at the top; only 'models' stands there.")
-    return {str(alias): _entry(file, str(alias), entry, env) for alias, entry in data["models"].items()}
+        near = did_you_mean(unknown[0], _TOP)
+        raise SpecError(f"{file}: unknown key '{unknown[0]}' at the top; {' and '.join(_TOP)} stand there.{near}")
+    return data
+
+
+def _read(file: Path, data: Mapping[str, object], env: Mapping[str, str]) -> dict[str, ModelSpec]:
+    models = _mapping(data["models"])
+    return {str(alias): _entry(file, str(alias), entry, env) for alias, entry in models.items()}
 
 
 def _served(env: Mapping[str, str]) -> dict[str, ModelSpec]:

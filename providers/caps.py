@@ -13,23 +13,36 @@ In `models.yaml`, beside `models`:
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from db.errors import ConfigError
+from db.errors import ConfigError, SpecError, did_you_mean
 
-__all__ = ["Account", "Budgets", "CapPlan", "Caps", "Charge", "KeyCaps", "day_caps", "day_of", "key_label"]
+__all__ = [
+    "Account",
+    "Budgets",
+    "CapPlan",
+    "Caps",
+    "Charge",
+    "KeyCaps",
+    "day_caps",
+    "day_of",
+    "key_label",
+    "read_budgets",
+]
 
-DAY_VARIABLES: Mapping[str, str] = {
+_DAY_VARIABLES: Mapping[str, str] = {
     "dollars": "COLONNADE_DAY_DOLLARS",
     "tokens": "COLONNADE_DAY_TOKENS",
     "calls": "COLONNADE_DAY_CALLS",
 }
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 class _Frozen(BaseModel):
@@ -58,9 +71,12 @@ class Budgets(_Frozen):
     keys: dict[str, KeyCaps] = Field(default_factory=dict)
     """By the name of the environment variable that holds the key."""
 
-    def __bool__(self) -> bool:
-        """Say whether anything is capped."""
-        return bool(self.run or self.day or self.keys)
+    @field_validator("keys")
+    @classmethod
+    def _are_variables(cls, value: dict[str, KeyCaps]) -> dict[str, KeyCaps]:
+        if not all(_VARIABLE.match(name) for name in value):
+            raise ValueError("must be names of environment variables, not keys")
+        return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +127,23 @@ class CapPlan:
         return tuple(found)
 
 
+def read_budgets(file: str, section: object) -> Budgets:
+    """Read the section `budgets` of a models file; raises `SpecError` that names the place and the nearest key."""
+    if not isinstance(section, Mapping | None):
+        raise SpecError(f"{file}: 'budgets' must be a mapping with day, run or keys.")
+    try:
+        return Budgets.model_validate(section or {})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = [str(part) for part in first["loc"]]
+        where = f"{file}: {'.'.join(['budgets', *place])}"
+        if first["type"] == "extra_forbidden":
+            sections: tuple[type[BaseModel], ...] = (Budgets, Caps, KeyCaps)
+            near = did_you_mean(place[-1], sections[len(place) - 1].model_fields)
+            raise SpecError(f"{where}: unknown key.{near}") from None
+        raise SpecError(f"{where}: {str(first['msg']).removeprefix('Value error, ')}.") from None
+
+
 def key_label(variable: str, key: str) -> str:
     """Return what stands for a key in names and rows: its variable and 8 hex digits of its salted SHA-256.
 
@@ -130,7 +163,7 @@ def day_caps(env: Mapping[str, str], written: Caps | None) -> Caps | None:
 
     Raises `ConfigError` for a variable that is no number above zero.
     """
-    given = {measure: env[name].strip() for measure, name in DAY_VARIABLES.items() if env.get(name, "").strip()}
+    given = {measure: env[name].strip() for measure, name in _DAY_VARIABLES.items() if env.get(name, "").strip()}
     if not given:
         return written
     try:
@@ -138,7 +171,7 @@ def day_caps(env: Mapping[str, str], written: Caps | None) -> Caps | None:
     except ValidationError as error:
         measure = str(error.errors(include_url=False, include_input=False)[0]["loc"][0])
         raise ConfigError(
-            f"{DAY_VARIABLES[measure]} is no {'amount of dollars' if measure == 'dollars' else 'whole number'} "
+            f"{_DAY_VARIABLES[measure]} is no {'amount of dollars' if measure == 'dollars' else 'whole number'} "
             f"above zero: {given[measure]!r}; set it anew or unset it."
         ) from None
 

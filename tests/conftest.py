@@ -19,6 +19,8 @@ from flows.chunks import quiet_prefect
 
 POSTGRES_URL = os.environ.get("COLONNADE_TEST_POSTGRES", "postgresql+psycopg://postgres@127.0.0.1:5432/test")
 
+_SETTINGS = {"COLONNADE_MODELS", "COLONNADE_DATABASE_URL", "COLONNADE_PROMPTS", "COLONNADE_REDIS_URL"}
+
 quiet_prefect()
 # A machine that is busy is no failure: what takes too long is ended by pytest's own timeout.
 settings.register_profile("colonnade", deadline=None)
@@ -29,7 +31,7 @@ settings.load_profile("colonnade")
 def _no_keys_no_user_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Take every key and every setting of the user's out of the environment, so that no test can spend money."""
     for name in list(os.environ):
-        if name.endswith("_API_KEY") or name in {"COLONNADE_MODELS", "COLONNADE_DATABASE_URL", "COLONNADE_PROMPTS"}:
+        if name.endswith("_API_KEY") or name.startswith("COLONNADE_DAY_") or name in _SETTINGS:
             monkeypatch.delenv(name)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from colonnade.cli import compare, doctor, evaluate, graph, models, plan, run, runs, serve, techniques
+from colonnade.cli import cache, calls, compare, doctor, evaluate, graph, models, plan, run, runs, serve, techniques
 
 __all__ = ["app"]
 
@@ -25,6 +25,8 @@ app.add_typer(techniques.app, name="techniques")
 app.add_typer(models.app, name="models")
 app.command("serve-model")(serve.serve_model)
 app.add_typer(runs.app, name="runs")
+app.command("calls")(calls.calls)
+app.add_typer(cache.app, name="cache")
 app.command("doctor")(doctor.doctor)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from datetime import timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -11,7 +12,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ["dollars", "emit", "human_int", "number", "out", "percent", "say", "say_error", "seconds"]
+__all__ = [
+    "cached_note",
+    "dollars",
+    "duration",
+    "emit",
+    "human_int",
+    "number",
+    "out",
+    "percent",
+    "say",
+    "say_error",
+    "seconds",
+    "size",
+]
 
 
 @lru_cache(maxsize=1)
@@ -69,6 +83,15 @@ def dollars(value: Decimal | float | None) -> str:
     return f"${amount:,.2f}" if abs(amount) >= 1 else f"${amount:.3g}" if abs(amount) >= 1e-4 else f"${amount:.2e}"
 
 
+def cached_note(cached: int, calls: int, cost: Decimal | None, paid: Decimal | None) -> str:
+    """Say what came from the cache, what that would have cost, and what was paid."""
+    saved = None if cost is None or paid is None else cost - paid
+    return (
+        f"{number(cached)} of {number(calls)} calls came from the cache and would have cost {dollars(saved)}; "
+        f"{number(calls - cached)} were paid now, {dollars(paid)}."
+    )
+
+
 def percent(value: float | None) -> str:
     """Print a share of one as a percentage with one decimal."""
     return "-" if value is None else f"{100 * value:.1f} %"
@@ -81,6 +104,29 @@ def seconds(value: float | None) -> str:
     if value < 1:
         return f"{value:.2f} s"
     return f"{value:.1f} s" if value < 100 else f"{int(value // 60)} min {int(value % 60):02d} s"
+
+
+def size(value: int) -> str:
+    """Print bytes: `512 B`, `1.5 MB`."""
+    amount, units = float(value), ["B", "kB", "MB", "GB", "TB"]
+    while amount >= 1000 and len(units) > 1:
+        amount /= 1000
+        units.pop(0)
+    return f"{amount:.0f} {units[0]}" if units[0] == "B" else f"{amount:.1f} {units[0]}"
+
+
+def duration(text: str) -> timedelta:
+    """Read a length of time: `30m`, `12h`, `7d`, `4w`; raises `ValueError` on anything else and on zero."""
+    unit = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}.get(text.strip()[-1:].lower())
+    if unit is None:
+        raise ValueError(f"{text!r} is no length of time")
+    try:
+        length = timedelta(**{unit: float(text.strip()[:-1])})
+    except OverflowError:
+        raise ValueError(f"{text!r} is too long") from None
+    if length <= timedelta(0):
+        raise ValueError(f"{text!r} is not above zero")
+    return length
 
 
 def human_int(text: str) -> int:

@@ -15,6 +15,7 @@ from colonnade.cli.options import (
     BudgetCalls,
     BudgetDollars,
     BudgetTokens,
+    CacheExpiryOption,
     CacheOption,
     ItemsOption,
     JsonOption,
@@ -46,6 +47,7 @@ def evaluate(
     models: ModelsOption = None,
     techniques: TechniquesOption = None,
     cache: CacheOption = "on",
+    cache_expiry: CacheExpiryOption = None,
     fresh: Annotated[str, typer.Option(help="Name a series of samples of its own.")] = "",
     again: Annotated[int, typer.Option(help="k: the k-th repetition of a run that is done.", min=0)] = 0,
     concurrency: Annotated[int, typer.Option(help="Items in flight.", min=1)] = 64,
@@ -63,7 +65,13 @@ def evaluate(
     from flows.evaluate import TaskChoice
 
     session = settings(
-        models, cache, dollars=budget_dollars, tokens=budget_tokens, calls=budget_calls, techniques=techniques
+        models,
+        cache,
+        dollars=budget_dollars,
+        tokens=budget_tokens,
+        calls=budget_calls,
+        techniques=techniques,
+        cache_expiry=cache_expiry,
     )
     if resume is not None:
         jobs = [evaluating.stored_job(resume, session)]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from colonnade.cli.console import human_int
+from colonnade.cli.console import duration, human_int
 from db.errors import ConfigError
 from flows.session import CacheMode, Caps, SessionSettings
 
@@ -17,6 +18,7 @@ __all__ = [
     "BudgetCalls",
     "BudgetDollars",
     "BudgetTokens",
+    "CacheExpiryOption",
     "CacheOption",
     "ItemsOption",
     "JsonOption",
@@ -50,6 +52,13 @@ def _dollars(text: str) -> Decimal:
     return value
 
 
+def _duration(text: str) -> timedelta:
+    try:
+        return duration(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no length of time; write 30m, 12h, 7d or 4w.") from None
+
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON lines to stdout.")]
 ModelsOption = Annotated[
     Path | None, typer.Option("--models", help="A models.yaml; else COLONNADE_MODELS, ./models.yaml, the built-ins.")
@@ -59,6 +68,10 @@ TechniquesOption = Annotated[
     typer.Option("--techniques", help="A Python file with techniques of your own; may be repeated."),
 ]
 CacheOption = Annotated[str, typer.Option("--cache", help="on, off, refresh or read-only.")]
+CacheExpiryOption = Annotated[
+    timedelta | None,
+    typer.Option("--cache-expiry", parser=_duration, metavar="AGE", help="Use no stored answer older than 12h, 7d…"),
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="A parameter of a preset, key=value; may be repeated.")
 ]
@@ -88,6 +101,7 @@ def settings(
     tokens: int | None = None,
     calls: int | None = None,
     techniques: list[Path] | None = None,
+    cache_expiry: timedelta | None = None,
 ) -> SessionSettings:
     """Gather the options of a session; raises `ConfigError` for an unknown cache mode."""
     modes: tuple[CacheMode, ...] = ("on", "off", "refresh", "read-only")
@@ -99,6 +113,7 @@ def settings(
         techniques=tuple(path.resolve() for path in techniques or []),
         caps=Caps(dollars=dollars, tokens=tokens, calls=calls),
         cache=mode,
+        cache_expiry=cache_expiry,
     )
 
 

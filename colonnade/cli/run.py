@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from colonnade.cli.console import dollars, emit, number, out, say, seconds
+from colonnade.cli.console import cached_note, dollars, emit, number, out, say, seconds
 from colonnade.cli.options import (
     AnswerOption,
     BudgetCalls,
     BudgetDollars,
     BudgetTokens,
+    CacheExpiryOption,
     CacheOption,
     JsonOption,
     ModelsOption,
@@ -38,6 +39,7 @@ def run(
     trace: Annotated[bool, typer.Option("--trace", help="Also show what every node handed on.")] = False,
     techniques: TechniquesOption = None,
     cache: CacheOption = "on",
+    cache_expiry: CacheExpiryOption = None,
     budget_dollars: BudgetDollars = None,
     budget_tokens: BudgetTokens = None,
     budget_calls: BudgetCalls = None,
@@ -47,7 +49,13 @@ def run(
     from flows.answer import answer_once
 
     chosen = settings(
-        models, cache, dollars=budget_dollars, tokens=budget_tokens, calls=budget_calls, techniques=techniques
+        models,
+        cache,
+        dollars=budget_dollars,
+        tokens=budget_tokens,
+        calls=budget_calls,
+        techniques=techniques,
+        cache_expiry=cache_expiry,
     )
     result = asyncio.run(
         answer_once(architecture, question, chosen, parameters=parameters(set_), answer_kind=answer, fresh=fresh)
@@ -61,13 +69,14 @@ def run(
         _show_trace(result)
     out(result.text)
     totals = result.totals
-    paid = "" if totals.paid_calls == totals.calls else f" ({number(totals.paid_calls)} paid now)"
     tokens = totals.prompt_tokens + totals.completion_tokens
     price = dollars(totals.cost) + (" nominal" if result.nominal else "")
     say(
-        f"{number(totals.calls)} calls{paid}, {number(tokens)} tokens, {price}, "
+        f"{number(totals.calls)} calls, {number(tokens)} tokens, {price}, "
         f"{seconds(result.seconds)}, run {result.run_id}"
     )
+    if totals.cached_calls:
+        say(cached_note(totals.cached_calls, totals.calls, totals.cost, totals.paid_cost))
 
 
 def _show_trace(result: Answer) -> None:

@@ -25,7 +25,8 @@ def test_run_answers_and_says_what_it_cost(cli: Cli, workplace: Path, model_serv
     assert "run r-" in done.err
     again = cli("run", write_architecture(workplace), "What is 2 + 2?")
     assert again.out == done.out
-    assert "(0 paid now)" in again.err
+    assert "3 of 3 calls came from the cache and would have cost $" in again.err
+    assert "0 were paid now, $0." in again.err
     assert server.ledger()["calls"] == 3
 
 
