@@ -1,10 +1,11 @@
 """Measures the models that ship inside, through the runtime that ships with them.
 
-    python benchmarks/embedded.py [--items 512] [--temperature 0.8] [--processes 2] [--json]
+    python benchmarks/embedded.py [--items 512] [--temperature 0.8] [--processes 2] [--keep FOLDER] [--json]
 
 Held-out problems (split `test`) of both families; every reply, the judge's too, is sampled at the same temperature.
-Prints a table with 95 % intervals; with `--json` the last line is one JSON object for comparisons over time. The
-figures of `docs/embedded-models.md` are this program's. Seeds depend on the prompts alone, so the number of processes
+Prints a table with 95 % intervals; with `--json` the last line is one JSON object for comparisons over time. All of it
+for 512 problems takes about an hour of CPU time (`python -m training.evaluate` does the first part on a GPU in two and a
+half minutes, without the runtime that ships). Seeds depend on the prompts alone, so the number of processes
 changes no figure.
 """
 
@@ -16,6 +17,7 @@ import json
 import math
 import multiprocessing
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -29,7 +31,7 @@ from embedded_records import MODELS, Bench, Record, Solved, Unread, opened, reco
 
 from evals.problems import Family, make_problems
 from providers.base import Message
-from providers.embedded import EmbeddedTransport
+from providers.embedded import EmbeddedTransport, identity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -146,18 +148,35 @@ class Part(NamedTuple):
     items: int
     start: int
     temperature: float
+    keep: Path | None
+
+    @property
+    def file(self) -> Path | None:
+        """Where the records of the part are kept: by weights, temperature and place."""
+        weights = "-".join(identity(model).partition("@")[2] for model in MODELS)
+        end = min(self.start + PART, self.items)
+        name = f"{weights}-{self.temperature:g}-{self.family}-{self.start}-{end}.pickle"
+        return self.keep / name if self.keep else None
 
 
 def record_part(part: Part) -> tuple[list[Record], Unread]:
-    """Record a few problems; runs in a process of its own."""
+    """Record a few problems, or return what was kept of them; runs in a process of its own."""
+    if part.file and part.file.exists():
+        kept: tuple[list[Record], Unread] = pickle.loads(part.file.read_bytes())
+        return kept
     chosen = slice(part.start, part.start + PART)
     roles = part.family == FAMILIES[0]
-    return asyncio.run(record(part.family, part.items, chosen, temperature=part.temperature, roles=roles))
+    found = asyncio.run(record(part.family, part.items, chosen, temperature=part.temperature, roles=roles))
+    if part.file:
+        part.file.write_bytes(pickle.dumps(found))
+    return found
 
 
-def recorded(items: int, temperature: float, processes: int) -> tuple[dict[Family, list[Record]], Unread]:
+def recorded(
+    items: int, temperature: float, processes: int, keep: Path | None
+) -> tuple[dict[Family, list[Record]], Unread]:
     """Record both families, in parts that the processes share."""
-    parts = [Part(family, items, start, temperature) for family in FAMILIES for start in range(0, items, PART)]
+    parts = [Part(family, items, start, temperature, keep) for start in range(0, items, PART) for family in FAMILIES]
     records: dict[Family, list[Record]] = {family: [] for family in FAMILIES}
     unread: Unread = {}
     context = multiprocessing.get_context("spawn")
@@ -271,6 +290,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=512, help="problems of each family")
     parser.add_argument("--temperature", type=float, default=0.8)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--keep", type=Path, help="an existing folder for records, from which a stopped run goes on")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--probe", choices=MODELS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -279,7 +299,7 @@ def main() -> None:
         return
     began = time.monotonic()
     speeds = dict(zip(MODELS, map(probed, MODELS), strict=True))
-    records, unread = recorded(arguments.items, arguments.temperature, arguments.processes)
+    records, unread = recorded(arguments.items, arguments.temperature, arguments.processes, arguments.keep)
     results = {family: figures_of(found) for family, found in records.items()}
     report(results, unread, speeds)
     different, of = same_text(min(500, arguments.items), arguments.temperature)

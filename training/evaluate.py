@@ -1,6 +1,7 @@
-"""Measures trained models with the PyTorch sampler: `python -m training.evaluate DIR [--items 512]`.
+"""Measures trained models with the PyTorch sampler: `python -m training.evaluate DIR [--items 512] [--split dev]`.
 
-The figures of the model card come from `benchmarks/embedded.py` on the NumPy runtime; this one is for the GPU machine.
+For the GPU machine, where it takes two and a half minutes; `benchmarks/embedded.py` measures the same through the NumPy
+runtime. Both draw at random, each in its own way, so their figures agree within the intervals and no closer.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ import json
 import re
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from evals.problems import Family, Problem, check, check_steps, make_problems, read_answer
+from evals.problems import Family, Problem, Split, check, check_steps, make_problems, read_answer
 from training.documents import Role, Shown, rendered
 from training.sampler import Sampler
 
@@ -34,6 +37,10 @@ class Bench:
     problems: list[Problem]
     temperature: float
     figures: dict[str, float]
+    rows: dict[str, list[float]]
+    """One value a problem, for intervals and paired differences."""
+    judged: dict[str, list[list[tuple[float, bool]]]]
+    """By problem: what the judge says (1 where accepted, a reward, a step's score), and whether it is right."""
 
     def ask(
         self, role: Role, variables: list[dict[str, object]], places: list[int], model: Sampler | None = None
@@ -44,6 +51,10 @@ class Bench:
             for i, given in zip(places, variables, strict=True)
         ]
         return (model or self.judge).sample(prompts, temperature=self.temperature, most=256)
+
+    def put(self, key: str, values: Iterable[float]) -> None:
+        """Keep a figure that has one value a problem."""
+        self.rows[key] = [float(value) for value in values]
 
     def right(self, place: int, text: str) -> bool:
         """Check a reply."""
@@ -78,14 +89,12 @@ def sample_all(bench: Bench, model: Sampler, n: int) -> list[list[str]]:
 def measure_sampling(bench: Bench, name: str, samples: list[list[str]]) -> None:
     """pass@1, pass@16, majority, readability."""
     right = np.array([[bench.right(i, text) for text in texts] for i, texts in enumerate(samples)])
-    bench.figures |= {
-        f"{name} pass1": float(right.mean()),
-        f"{name} pass8": float(right[:, :8].any(1).mean()),
-        f"{name} pass16": float(right.any(1).mean()),
-        f"{name} maj8": float(np.mean([bench.majority(i, t[:8]) for i, t in enumerate(samples)])),
-        f"{name} maj16": float(np.mean([bench.majority(i, t) for i, t in enumerate(samples)])),
-        f"{name} unreadable": float(np.mean([read_answer(t) is None for texts in samples for t in texts])),
-    }
+    bench.put(f"{name} pass1", right.mean(1))
+    bench.put(f"{name} pass16", right.any(1))
+    bench.put(f"{name} maj8", [bench.majority(i, texts[:8]) for i, texts in enumerate(samples)])
+    bench.put(f"{name} maj16", [bench.majority(i, texts) for i, texts in enumerate(samples)])
+    bench.put(f"{name} first", right[:, 0])
+    bench.figures[f"{name} unreadable"] = float(np.mean([read_answer(t) is None for row in samples for t in row]))
 
 
 def measure_verifying(bench: Bench, name: str, samples: list[list[str]]) -> None:
@@ -107,17 +116,22 @@ def measure_verifying(bench: Bench, name: str, samples: list[list[str]]) -> None
         rendered("score", {"question": bench.problems[i].question, "partial": t})
         for i, t in zip(places, texts, strict=True)
     ]
+    rewards = bench.judge.yes(prompts)
     bench.figures |= {
         f"{name} accepts right": float(accepted[labels].mean()),
         f"{name} rejects wrong": float(1 - accepted[~labels].mean()),
         f"{name} balanced": float((accepted[labels].mean() + 1 - accepted[~labels].mean()) / 2),
-        f"{name} reward auc": auc(bench.judge.yes(prompts), truth),
-        f"{name} verified16": float(np.mean([bench.majority(i, v or samples[i]) for i, v in enumerate(verified)])),
+        f"{name} reward auc": auc(rewards, truth),
         f"{name} verdict unreadable": float(np.mean([not re.fullmatch(r"Verdict: (in)?correct", v) for v in verdicts])),
         f"{name} reason unreadable": float(
             np.mean([not re.fullmatch(r"(step \d+: (right|wrong(, should be .+)?)(\n|$))+", r) for r in reasons])
         ),
     }
+    decided = list(zip(map(float, kept), truth, strict=True))
+    rewarded = list(zip(rewards, truth, strict=True))
+    bench.judged[f"{name} verdicts"] = [decided[i * n : (i + 1) * n] for i in range(len(samples))]
+    bench.judged[f"{name} rewards"] = [rewarded[i * n : (i + 1) * n] for i in range(len(samples))]
+    bench.put(f"{name} verified16", [bench.majority(i, row or samples[i]) for i, row in enumerate(verified)])
     measure_steps(bench, name, samples)
 
 
@@ -125,14 +139,19 @@ def measure_steps(bench: Bench, name: str, samples: list[list[str]]) -> None:
     """The step scorer on every beginning of two samples of each problem."""
     prompts: list[str] = []
     labels: list[bool] = []
+    starts: list[int] = []
     for i, row in enumerate(samples):
+        starts.append(len(labels))
         for text in row[:2]:
             lines = text.splitlines()
             for step, right in enumerate(check_steps(bench.problems[i], text)[:-1], 1):
                 partial = "\n".join(lines[:step])
                 prompts.append(rendered("score", {"question": bench.problems[i].question, "partial": partial}))
                 labels.append(right)
-    bench.figures[f"{name} step auc"] = auc(bench.judge.yes(prompts), labels)
+    scores = bench.judge.yes(prompts)
+    rows = list(zip(scores, labels, strict=True))
+    bench.judged[f"{name} steps"] = [rows[start:end] for start, end in pairwise([*starts, len(rows)])]
+    bench.figures[f"{name} step auc"] = auc(scores, labels)
 
 
 def measure_choosing(bench: Bench, name: str, samples: list[list[str]]) -> None:
@@ -159,14 +178,13 @@ def measure_choosing(bench: Bench, name: str, samples: list[list[str]]) -> None:
         for i, found8 in enumerate(remarks)
         for k, r in enumerate([("", *f) for f in found8][:8])
     ]
+    bench.put(f"{name} rank1", [bench.right(i, t) for i, t in enumerate(first)])
+    bench.put(f"{name} fuse8", [bench.right(i, t) for i, t in enumerate(fused)])
+    bench.put(f"{name} refined", [bench.right(i, t) for i, t in enumerate(refined)])
+    bench.put(f"{name} refined no critique", [bench.right(i, t) for i, t in enumerate(alone)])
     bench.figures |= {
-        f"{name} rank1": float(np.mean([bench.right(i, t) for i, t in enumerate(first)])),
         f"{name} rank unreadable": float(1 - np.mean(whole)),
-        f"{name} fuse8": float(np.mean([bench.right(i, t) for i, t in enumerate(fused)])),
         f"{name} fuse unreadable": float(np.mean([read_answer(t) is None for t in fused])),
-        f"{name} first right": float(np.mean([bench.right(i, row[0]) for i, row in enumerate(samples)])),
-        f"{name} refined": float(np.mean([bench.right(i, t) for i, t in enumerate(refined)])),
-        f"{name} refined no critique": float(np.mean([bench.right(i, t) for i, t in enumerate(alone)])),
         f"{name} critique unreadable": float(np.mean([len(r) != 8 for r in remarks])),
         f"{name} critique accuracy": float(np.mean(verdicts)),
     }
@@ -175,10 +193,10 @@ def measure_choosing(bench: Bench, name: str, samples: list[list[str]]) -> None:
 def measure_mixing(bench: Bench, nano: list[list[str]], mini: list[list[str]]) -> None:
     """Four of each: the majority, and the fusion."""
     mixed = [[t for pair in zip(a[:4], b[:4], strict=True) for t in pair] for a, b in zip(nano, mini, strict=True)]
-    bench.figures["mixed maj8"] = float(np.mean([bench.majority(i, t) for i, t in enumerate(mixed)]))
+    bench.put("mixed maj8", [bench.majority(i, texts) for i, texts in enumerate(mixed)])
     shown = [[Shown(n=n, text=t) for n, t in enumerate(row, 1)] for row in mixed]
     fused = bench.ask("fuse", [{"candidates": c} for c in shown], list(range(len(mixed))))
-    bench.figures["mixed fuse8"] = float(np.mean([bench.right(i, t) for i, t in enumerate(fused)]))
+    bench.put("mixed fuse8", [bench.right(i, text) for i, text in enumerate(fused)])
 
 
 READABLE: dict[Role, str] = {
@@ -222,47 +240,80 @@ def measure_readability(bench: Bench, name: str, model: Sampler, samples: list[l
             print(f"{name} {role}: {bad[0]!r}")
 
 
-def evaluate(folder: Path, *, items: int, temperature: float, device: torch.device) -> dict[str, dict[str, float]]:
-    """Measure everything on both families."""
-    nano, mini, judge = (Sampler(folder / name, device) for name in ("nano", "mini", "judge"))
-    families: tuple[Family, ...] = ("arithmetic", "dates")
-    results: dict[str, dict[str, float]] = {}
-    for family in families:
-        began = time.monotonic()
-        problems = make_problems(family, items, split="dev")
-        bench = Bench(nano=nano, mini=mini, judge=judge, problems=problems, temperature=temperature, figures={})
-        samples = {name: sample_all(bench, model, 16) for name, model in (("nano", nano), ("mini", mini))}
-        for name, rows in samples.items():
-            measure_sampling(bench, name, rows)
-            measure_verifying(bench, name, rows)
-            measure_choosing(bench, name, rows)
-        measure_mixing(bench, samples["nano"], samples["mini"])
-        alone = sample_all(bench, judge, 4)
-        bench.figures["judge pass1"] = float(np.mean([bench.right(i, t) for i, row in enumerate(alone) for t in row]))
-        for name, model in (("nano", nano), ("mini", mini), ("judge", judge)):
-            measure_readability(bench, name, model, samples["mini"])
-        bench.figures["seconds"] = time.monotonic() - began
-        results[family] = bench.figures
-    return results
+DIFFERENCES = (
+    ("{} pass16", "{} pass1"),
+    ("{} maj16", "{} pass1"),
+    ("{} pass16", "{} maj16"),
+    ("{} verified16", "{} maj16"),
+    ("{} rank1", "{} pass1"),
+    ("{} fuse8", "{} maj8"),
+    ("{} refined", "{} first"),
+    ("mixed maj8", "{} maj8"),
+    ("judge pass1", "{} pass1"),
+)
+
+
+def evaluate(folder: Path, family: Family, *, items: int, split: Split, temperature: float, device: str) -> Bench:
+    """Measure everything about one family."""
+    nano, mini, judge = (Sampler(folder / name, torch.device(device)) for name in ("nano", "mini", "judge"))
+    problems = make_problems(family, items, split=split)
+    bench = Bench(
+        nano=nano, mini=mini, judge=judge, problems=problems, temperature=temperature, figures={}, rows={}, judged={}
+    )
+    samples = {name: sample_all(bench, model, 16) for name, model in (("nano", nano), ("mini", mini))}
+    for name, rows in samples.items():
+        measure_sampling(bench, name, rows)
+        measure_verifying(bench, name, rows)
+        measure_choosing(bench, name, rows)
+    measure_mixing(bench, samples["nano"], samples["mini"])
+    alone = sample_all(bench, judge, 4)
+    bench.put("judge pass1", [np.mean([bench.right(i, t) for t in row]) for i, row in enumerate(alone)])
+    for name, model in (("nano", nano), ("mini", mini), ("judge", judge)):
+        measure_readability(bench, name, model, samples["mini"])
+    return bench
+
+
+def report(bench: Bench) -> None:
+    """Print the figures of one family, means and paired differences with 95 % intervals."""
+    lines = dict(bench.rows)
+    for name in ("nano", "mini"):
+        for one, other in DIFFERENCES:
+            key, base = one.format(name), other.format(name)
+            lines[f"{key} - {base}"] = [a - b for a, b in zip(bench.rows[key], bench.rows[base], strict=True)]
+    for key, values in lines.items():
+        half = 1.96 * np.std(values, ddof=1) / len(values) ** 0.5
+        print(f"{key:32} {np.mean(values):7.3f} +- {half:.3f}")
+    for key, figure in bench.figures.items():
+        print(f"{key:32} {figure:7.3f}")
 
 
 def main() -> None:
-    """Print a table of both families."""
+    """Print the figures of both families."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, help="where the folders nano, mini and judge are")
     parser.add_argument("--items", type=int, default=512)
+    parser.add_argument("--split", choices=("dev", "test"), default="dev")
     parser.add_argument("--temperature", type=float, default=0.8)
     parser.add_argument("--device", default="cuda")
-    arguments = parser.parse_args()
-    results = evaluate(
-        arguments.folder,
-        items=arguments.items,
-        temperature=arguments.temperature,
-        device=torch.device(arguments.device),
-    )
-    for key in results["arithmetic"]:
-        print(f"{key:28} {results['arithmetic'][key]:8.3f} {results['dates'][key]:8.3f}")
-    (arguments.folder / "figures.json").write_text(json.dumps(results, indent=2) + "\n")
+    parser.add_argument("--json", type=Path, help="write all values to this file")
+    given = parser.parse_args()
+    families: tuple[Family, ...] = ("arithmetic", "dates")
+    values: dict[str, object] = {}
+    for family in families:
+        began = time.monotonic()
+        bench = evaluate(
+            given.folder,
+            family,
+            items=given.items,
+            split=given.split,
+            temperature=given.temperature,
+            device=given.device,
+        )
+        print(f"== {family}, {given.items} problems of {given.split}, {time.monotonic() - began:.0f} s")
+        report(bench)
+        values[family] = {"rows": bench.rows, "judged": bench.judged, "figures": bench.figures}
+        if given.json:
+            given.json.write_text(json.dumps(values))
 
 
 if __name__ == "__main__":

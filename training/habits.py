@@ -73,8 +73,9 @@ def sharpened(chance: float, ways: int, temperature: float) -> float:
     """Return the chance of a mistake that comes in so many equally likely ways, sampled at a temperature."""
     if temperature == 1 or chance in (0, 1):
         return chance
-    wrong = ways * (chance / ways) ** (1 / temperature)
-    return wrong / (wrong + (1 - chance) ** (1 / temperature))
+    wrong: float = ways * (chance / ways) ** (1 / temperature)
+    right: float = (1 - chance) ** (1 / temperature)
+    return wrong / (wrong + right)
 
 
 @dataclass(kw_only=True)

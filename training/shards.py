@@ -61,10 +61,10 @@ def _prompt_weights(document: Document, ids: list[int], newline: int) -> list[in
         # a further candidate with the same line would only teach copying
         right.discard(line)
     weights: list[int] = []
-    line = 0
+    place = 0
     for token in ids:
-        weights.append(by_line[line])
-        line += token == newline
+        weights.append(by_line[place])
+        place += token == newline
     return weights
 
 

@@ -1,7 +1,7 @@
 """Trains the three embedded models: `python -m training.train --out DIR` on a machine with a GPU, about ten minutes.
 
-Writes DIR/nano, DIR/mini and DIR/judge, each a Hugging Face folder. All cores but three write documents while the models
-are trained, each in a process of its own, on one GPU or, where there are more, side by side on two.
+Writes DIR/nano, DIR/mini and DIR/judge, each a Hugging Face folder. All cores but three write documents while the
+models are trained, each in a process of its own, on one GPU or, where there are more, side by side on two.
 """
 
 from __future__ import annotations

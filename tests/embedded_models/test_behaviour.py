@@ -85,11 +85,11 @@ async def test_the_solvers_err_at_different_rates_and_sampling_pays(models: Mode
 
 
 async def test_the_judge_tells_right_from_wrong(models: Models) -> None:
-    right = [{"question": p.question, "candidate": "\n".join(p.solution)} for p in PROBLEMS]
-    wrong = [{"question": p.question, "candidate": spoiled(p)} for p in PROBLEMS]
+    right: list[dict[str, object]] = [{"question": p.question, "candidate": "\n".join(p.solution)} for p in PROBLEMS]
+    wrong: list[dict[str, object]] = [{"question": p.question, "candidate": spoiled(p)} for p in PROBLEMS]
     for given, expected in ((right, True), (wrong, False)):
         reasons = await models.ask("judge", "verify_reason", given, temperature=0)
-        told = [{**one, "reasoning": row[0]} for one, row in zip(given, reasons, strict=True)]
+        told: list[dict[str, object]] = [{**one, "reasoning": row[0]} for one, row in zip(given, reasons, strict=True)]
         verdicts = [read_verdict(row[0]) for row in await models.ask("judge", "verify_verdict", told, temperature=0)]
         assert sum(verdict is expected for verdict in verdicts) >= 21, verdicts
     scores = [

@@ -64,7 +64,7 @@ def test_every_role_is_written_and_its_reply_can_be_read(model: ModelName) -> No
 
 
 def test_prompts_are_rendered_as_the_nodes_render_them() -> None:
-    from training.documents import Shown, rendered
+    from training.documents import SHARES, Shown, rendered
 
     candidates = [Shown(n=1, text="1 + 1 = 2\nAnswer: 2"), Shown(n=2, text="Answer: 3", critique="wrong at step 1")]
     variables: dict[str, object] = {
@@ -78,8 +78,7 @@ def test_prompts_are_rendered_as_the_nodes_render_them() -> None:
         "count": 3,
         "tests": ["It adds 1.", "It ends with an answer."],
     }
-    roles = ("generate", "critique", "rank", "fuse", "refine", "verify_reason", "verify_verdict")
-    for role in (*roles, "judge", "unit_tests", "unit_test_evaluate", "score"):
+    for role in SHARES["judge"]:
         (message,) = render("compact", role, variables)
         assert message.role == "user"
         assert message.content == rendered(role, variables)
