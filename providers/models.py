@@ -46,7 +46,11 @@ class Limits(_Frozen):
     """How hard an endpoint may be driven."""
 
     in_flight: int = Field(default=64, ge=1)
-    """Requests at once."""
+    """Requests at once, at most; fewer after the endpoint said that it were too many."""
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    """None: as many as it takes."""
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    """Of prompts and answers together; None: as many as it takes."""
     timeout_s: float = Field(default=600.0, gt=0)
     """Seconds for one attempt, from the first byte sent to the last one read."""
     retries: int = Field(default=5, ge=0)

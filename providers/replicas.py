@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, NamedTuple
 
+from providers.adaptive import LimitChange
 from providers.base import Reply, Transport
 from providers.errors import CallTimeout, ConnectionFailed, MalformedReply, Overloaded, ProviderError
 from providers.limits import Limiter
 from providers.models import Routing
 from providers.rent import Rent
 
-__all__ = ["Answered", "Replica", "ReplicaPool", "ReplicaState", "ReplicaStatus", "Route"]
+__all__ = ["Answered", "LimiterStatus", "Replica", "ReplicaPool", "ReplicaState", "ReplicaStatus", "Route"]
 
 ReplicaState = Literal["down", "suspect", "up"]
 """suspect: it failed, is still used, and is being looked at. down: no call goes there while another replica is up."""
@@ -50,6 +51,20 @@ class Answered(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LimiterStatus:
+    """The limit of calls to one model at one endpoint."""
+
+    model: str
+    in_flight: int
+    waiting: int
+    limit: int
+    """Calls that may be out at once, of all processes together."""
+    paused_s: float
+    """Seconds until calls are sent again, where the server asked for a pause."""
+    history: tuple[LimitChange, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaStatus:
     """One endpoint of a model at this moment."""
 
@@ -59,6 +74,8 @@ class ReplicaStatus:
     """Calls that are out or wait in line."""
     limit: int
     """Calls that may be out at once."""
+    limiters: tuple[LimiterStatus, ...]
+    """The limits of each model that is asked there."""
     requests: int
     """Attempts that were sent there."""
     failures: int
@@ -76,6 +93,9 @@ class Replica:
         self.name = name
         self.transport = transport
         self.limiter = limiter
+        """That of the model for which it was made."""
+        self.limiters: dict[str, Limiter] = {}
+        """By the name that the endpoint knows a model by: providers limit each model on its own."""
         self.rent = rent
         self.state: ReplicaState = "up"
         self.watched = False
@@ -103,6 +123,17 @@ class Replica:
             state=self.state,
             load=self.load,
             limit=self.limiter.limit,
+            limiters=tuple(
+                LimiterStatus(
+                    model=model,
+                    in_flight=limiter.in_flight,
+                    waiting=limiter.waiting,
+                    limit=limiter.limit,
+                    paused_s=limiter.paused_s,
+                    history=limiter.history,
+                )
+                for model, limiter in self.limiters.items()
+            ),
             requests=self.requests,
             failures=self.failures,
             busy_s=self.rent.busy_s if self.rent else None,
@@ -136,9 +167,14 @@ class Replica:
         finally:
             if rent is not None:
                 dollars = rent.end(samples, since)
+        self.state = "up"
         self._strikes = self._silent_checks = 0
         self._answered_at = time.monotonic()
         return Answered(reply, time.perf_counter() - started, dollars)
+
+    def limiter_of(self, model: str) -> Limiter:
+        """Return the limiter of a model."""
+        return self.limiters.get(model, self.limiter)
 
     def found_gone(self) -> None:
         """Pass it over from now on; the calls that still wait for it fail, to be asked elsewhere."""
@@ -158,7 +194,11 @@ class Replica:
                 if not watcher.cancelled():
                     watcher.result()
         finally:
-            await self.transport.aclose()
+            try:
+                for limiter in {self.limiter, *self.limiters.values()}:
+                    await limiter.aclose()
+            finally:
+                await self.transport.aclose()
 
     def _late(self, timeout_s: float) -> ProviderError:
         if self.state == "down":

@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import orjson
 
+from providers.testing_window import Counting, Entry, RateWindow
+
 if TYPE_CHECKING:
     from aiohttp import web
 
@@ -109,7 +111,8 @@ class ModelServer:
 
     `script` names the faults of the first requests (None: none); after it, `faults` strike with probability
     `fault_rate`, drawn from `fault_seed`. `reply` writes the text of a sample. `api_key` refuses every other key.
-    `counting` False numbers samples within each request from 0, so that a repeated request repeats its texts.
+    `counting` False numbers samples within each request from 0, so that a repeated request repeats its texts. `window`
+    refuses what is beyond it with 429 and `Retry-After`.
     """
 
     def __init__(
@@ -127,6 +130,7 @@ class ModelServer:
         salt: str = "",
         api_key: str | None = None,
         counting: bool = True,
+        window: RateWindow | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
@@ -141,6 +145,7 @@ class ModelServer:
         self.salt = salt
         self.api_key = api_key
         self.counting = counting
+        self.window = window
         self.ledger = Ledger()
         self._random = random.Random(fault_seed)
         self._host, self._port = host, port
@@ -199,6 +204,11 @@ class ModelServer:
             return _refusal(401, f"Incorrect API key provided: {request.headers.get('Authorization', '')}")
         if body.get("model") not in self.models:
             return _refusal(404, f"The model `{body.get('model')}` does not exist.", code="model_not_found")
+        entry = self._enter(body)
+        if isinstance(entry, float):
+            self.ledger.faults["rate"] += 1
+            headers = {"Retry-After": f"{entry:.3f}"}
+            return _refusal(429, "Rate limit reached.", code="rate_limit_exceeded", headers=headers)
         fault = self._fault()
         if fault is not None:
             self.ledger.faults[fault] += 1
@@ -210,12 +220,21 @@ class ModelServer:
         if self.latency_s:
             await asyncio.sleep(self.latency_s)
         answer, bill = self._answer(body, fault)
+        if entry is not None and self.window is not None:
+            self.window.settle(entry, bill.prompt_tokens + bill.completion_tokens)
         broken = await self._break_off(request, answer, fault)
         if broken is not None:
             return broken
         if request.transport is not None and not request.transport.is_closing():
             self._book(bill)
         return _json(answer)
+
+    def _enter(self, body: dict[str, Any]) -> Entry | float | None:
+        if self.window is None:
+            return None
+        prompt = sum(count_tokens(str(message["content"])) + 4 for message in body["messages"])
+        most = int(body.get("max_tokens") or body.get("max_completion_tokens") or 16)
+        return self.window.enter(prompt + most * int(body.get("n") or 1))
 
     def _refused(self, request: web.BaseRequest) -> bool:
         return self.api_key is not None and request.headers.get("Authorization") != f"Bearer {self.api_key}"
@@ -367,6 +386,17 @@ def _refusal(
     return _json(orjson.dumps(error), status, headers)
 
 
+def _window(chosen: argparse.Namespace) -> RateWindow | None:
+    share = chosen.window / 60.0
+    requests, tokens = (
+        None if rate is None else max(1, round(rate * share))
+        for rate in (chosen.requests_per_minute, chosen.tokens_per_minute)
+    )
+    if requests is None and tokens is None:
+        return None
+    return RateWindow(requests, tokens, window_s=chosen.window, fixed=chosen.fixed_window, counting=chosen.counting)
+
+
 async def _run(server: ModelServer) -> None:
     async with server:
         print(server.url, flush=True)  # noqa: T201 - the line that whoever started the process waits for
@@ -384,6 +414,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--fault-seed", type=int, default=0)
     parser.add_argument("--salt", default="")
     parser.add_argument("--stateless", action="store_true", help="a repeated request repeats its texts")
+    parser.add_argument("--requests-per-minute", type=int, default=None)
+    parser.add_argument("--tokens-per-minute", type=int, default=None)
+    parser.add_argument("--window", type=float, default=60.0, help="seconds that both rates are counted over")
+    parser.add_argument("--fixed-window", action="store_true", help="windows that begin anew instead of a sliding one")
+    parser.add_argument("--counting", choices=get_args(Counting), default="used", help="which tokens count")
     chosen = parser.parse_args(arguments)
     settings: dict[str, Any] = {"faults": chosen.faults} if chosen.faults else {}
     server = ModelServer(
@@ -393,6 +428,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fault_seed=chosen.fault_seed,
         salt=chosen.salt,
         counting=not chosen.stateless,
+        window=_window(chosen),
         port=chosen.port,
         **settings,
     )
