@@ -11,7 +11,8 @@ import os
 import shlex
 import shutil
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ __all__ = [
 
 VLLM_VARIABLE = "COLONNADE_VLLM"
 
+_PR_SET_PDEATHSIG = 1
 _POLL_S = 0.5
 _GRACE_S = 30.0
 """Seconds that the server has to end by itself before it is killed."""
@@ -190,7 +192,12 @@ async def serving(plan: ServePlan, *, patience_s: float = 900.0) -> AsyncIterato
         with plan.log.open("wb") as log:
             # A session of its own, so that Ctrl-C reaches it through us alone and all its workers can be stopped.
             process = await asyncio.create_subprocess_exec(
-                *plan.command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                *plan.command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_ending_with(os.getpid()),
             )
         try:
             await _healthy(plan, process, patience_s)
@@ -199,6 +206,22 @@ async def serving(plan: ServePlan, *, patience_s: float = 900.0) -> AsyncIterato
             await asyncio.shield(_stop(process))
     finally:
         unregister(plan.alias, os.getpid())
+
+
+def _ending_with(parent: int) -> Callable[[], None] | None:
+    """Return what has a child be stopped when its parent dies, even by `kill -9`; Linux alone can do that."""
+    import ctypes
+
+    prctl = getattr(ctypes.CDLL(None), "prctl", None) if sys.platform == "linux" else None
+    if prctl is None:
+        return None
+
+    def tie() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return tie
 
 
 async def _healthy(plan: ServePlan, process: asyncio.subprocess.Process, patience_s: float) -> None:
