@@ -3,10 +3,9 @@
     python benchmarks/embedded.py [--items 512] [--temperature 0.8] [--processes 2] [--keep FOLDER] [--json]
 
 Held-out problems (split `test`) of both families; every reply, the judge's too, is sampled at the same temperature.
-Prints a table with 95 % intervals; with `--json` the last line is one JSON object for comparisons over time. All of it
-for 512 problems takes about an hour of CPU time (`python -m training.evaluate` does the first part on a GPU in two and a
-half minutes, without the runtime that ships). Seeds depend on the prompts alone, so the number of processes
-changes no figure.
+Prints a table with 95 % intervals; with `--json` the last line is one JSON object for comparisons over time. 512
+problems take about an hour of CPU time (`python -m training.evaluate` measures the same on a GPU in two and a half
+minutes, without the runtime that ships). Seeds depend on the prompts alone, so the number of processes changes nothing.
 """
 
 from __future__ import annotations
