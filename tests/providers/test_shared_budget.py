@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import random
 import subprocess
@@ -31,6 +32,14 @@ from tests.providers.spending_process import plan_of, store_of
 pytestmark = needs_redis
 
 CALL = Amount(Decimal("0.01"), 100, 1)
+
+
+@pytest.fixture(autouse=True)
+def _logs_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo what a command run in this process before may have done to the logger."""
+    logger = logging.getLogger("colonnade")
+    monkeypatch.setattr(logger, "propagate", True)
+    monkeypatch.setattr(logger, "level", logging.INFO)
 
 
 @pytest.fixture
