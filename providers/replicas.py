@@ -37,6 +37,7 @@ _HEARTBEAT_S = 10.0
 _SLOW_CHECKS = 3
 """Checks in a row without an answer, and no call answered meanwhile, after which a silent replica counts as gone."""
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 15.0
+_MOMENT_S = 0.05
 _STRIKES = 3
 """Failures in a row from which on a replica that answers checks, but no calls, is rested between them."""
 
@@ -114,7 +115,7 @@ class Replica:
     @property
     def busy(self) -> bool:
         """Whether a further call would have to wait."""
-        return self.load >= self.limiter.limit
+        return self.load >= self.limiter.limit or self.limiter.paused_s > 0
 
     def status(self) -> ReplicaStatus:
         """Return a snapshot."""
@@ -300,6 +301,10 @@ class ReplicaPool:
         self._homes.move_to_end(affinity)
         return home if home in usable and not _crowded(home, least) else least
 
+    def has_room(self, but: Replica) -> bool:
+        """Tell whether a replica besides one could take a call at once."""
+        return any(one is not but and one.state == "up" and not one.busy for one in self.replicas)
+
     def left(self, replica: Replica) -> bool:
         """Tell whether a call that stood in line at a replica should choose again, because that went down meanwhile."""
         return replica.state == "down" and any(other.state != "down" for other in self.replicas)
@@ -323,6 +328,10 @@ class Route:
         """Return where the next attempt goes."""
         self._replica = self._pool.choose(self._affinity, avoid=self._replica)
         return self._replica
+
+    def pause(self, wait_s: float) -> float:
+        """Return how long to wait before the next attempt: a moment where another replica has room, else `wait_s`."""
+        return wait_s if self._replica is None or not self._pool.has_room(self._replica) else min(wait_s, _MOMENT_S)
 
     def lost(self) -> bool:
         """Tell whether the replica went down while the call stood in line there, and another one is up."""

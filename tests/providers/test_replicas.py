@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from decimal import Decimal
@@ -85,6 +86,17 @@ async def test_a_busy_replica_passes_calls_on(tmp_path: Path) -> None:
                 tasks.create_task(gateway.ask(request(f"q{number}"), scope=scope("same"), node="a"))
         assert {one.ledger.requests, other.ledger.requests} == {4}, "four fit, the others go to the least busy"
         assert max(one.ledger.most_at_once, other.ledger.most_at_once) == 4
+
+
+async def test_where_one_is_told_to_wait_the_other_goes_on(tmp_path: Path) -> None:
+    async with ModelServer(script=["429-retry-after"] * 9, retry_after_s=30) as one, ModelServer() as other:
+        async with Gateway(pool_book([one.url, other.url], tmp_path), None) as gateway:
+            started = time.monotonic()
+            for turn in range(6):
+                assert (await gateway.ask(request(f"turn {turn}"), scope=scope("same"), node="a")).samples
+            assert time.monotonic() - started < 10, "nobody waits for thirty seconds"
+        assert one.ledger.requests == 1
+        assert other.ledger.calls == 6
 
 
 async def test_a_killed_replica_loses_nothing_and_is_taken_back(tmp_path: Path, store: CallStore) -> None:
