@@ -6,11 +6,11 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from evals.problems import EXACT, Family, Story, draw_story, match_steps
 from evals.problems.base import LEVELS
-from training import PROMPTS
 from training.habits import JUDGE, JUDGE_REPAIR, MINI, NANO, HabitReader, Habits
 from training.statements import holds, statements
 
@@ -40,6 +40,7 @@ SHARES: dict[ModelName, dict[Role, float]] = {
 }  # fmt: skip
 """What part of a model's documents each role has."""
 
+PROMPTS = Path(__file__).parent.parent / "nodes" / "prompts" / "compact"
 MOST_CANDIDATES = 10
 _MENDED_UNTOLD = 0.35
 """Chance that refine mends a wrong solution that comes without a critique."""

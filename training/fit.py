@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -103,9 +102,6 @@ def _padded(path: Path) -> dict[int, Rows]:
         weights = np.where(inside, shard.weights[places], 0).astype(np.uint8)
         found[int(length)] = Rows(torch.from_numpy(tokens), torch.from_numpy(weights))
     return found
-
-
-Compiler = Callable[[Callable[..., object]], Callable[..., object]]
 
 
 class Network:

@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple
 
 from evals.problems.base import Level, Operator, Reader, answer_line, operation
 
+__all__ = ["ITEMS", "NAMES", "WORDS", "Event", "Kind", "Story", "make_story"]
+
 Kind = Literal["gain", "loss", "packs", "share", "times", "stranger", "compare"]
 
 NAMES = ("Mia", "Tom", "Ann", "Ben", "Eva", "Leo", "Ida", "Max", "Zoe", "Sam")

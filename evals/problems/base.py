@@ -6,6 +6,24 @@ import hashlib
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+__all__ = [
+    "EXACT",
+    "LEVELS",
+    "Difficulty",
+    "ExactReader",
+    "Family",
+    "Level",
+    "Operator",
+    "Problem",
+    "Reader",
+    "Split",
+    "answer_line",
+    "exactly",
+    "fingerprint",
+    "operation",
+    "split_of",
+]
+
 Family = Literal["arithmetic", "dates"]
 Split = Literal["train", "dev", "test"]
 Level = Literal["easy", "medium", "hard"]

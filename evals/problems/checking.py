@@ -6,6 +6,8 @@ import re
 
 from evals.problems.base import Problem
 
+__all__ = ["check", "check_steps", "match_steps", "read_answer"]
+
 _ANSWER = re.compile(r"answer\s*(?:is)?\s*:?[\s*$]*(-?\d[\d,]*)(?:\.0+)?(?![\d.]*\d)", re.IGNORECASE)
 _STEP = re.compile(r"(-?\d+)([+*])(-?\d+)=(.*)")
 

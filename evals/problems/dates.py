@@ -8,6 +8,8 @@ from typing import Literal
 
 from evals.problems.base import Level, Reader, answer_line, operation
 
+__all__ = ["LENGTHS", "MONTHS", "NOUNS", "Move", "Story", "Unit", "make_story"]
+
 Unit = Literal["days", "weeks"]
 
 MONTHS = (

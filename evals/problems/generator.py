@@ -9,6 +9,8 @@ from typing import Protocol
 from evals.problems import arithmetic, dates
 from evals.problems.base import EXACT, LEVELS, Difficulty, Family, Level, Problem, Reader, Split, fingerprint, split_of
 
+__all__ = ["Story", "draw_stories", "draw_story", "make_problems", "problem_of"]
+
 
 class Story(Protocol):
     """A problem before it is put into words; a reader with habits can work it out as well."""
