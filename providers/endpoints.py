@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import orjson
 
 from db.errors import ConfigError
 from providers.base import Sampling, Transport
 from providers.book import ModelBook
-from providers.limits import Limiter
+from providers.caps import key_label
+from providers.limiters import limiter_for, rates_of
 from providers.models import Feature, ModelSpec
 from providers.registry import make_transport
 from providers.rent import Rent
 from providers.replicas import Replica, ReplicaPool, ReplicaStatus
 from providers.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from providers.redis_link import RedisLink
 
 __all__ = ["Endpoint", "Endpoints"]
 
@@ -36,6 +41,8 @@ class Endpoint:
     many: bool
     """Whether one request may ask for several samples; taken back where the server gives one whatever is asked."""
     many_proven: bool = False
+    key_label: str = ""
+    """What stands for the API key, in the names of accounts; empty where there is none."""
 
     @property
     def transport(self) -> Transport:
@@ -71,10 +78,11 @@ class Endpoint:
 
 
 class Endpoints:
-    """All endpoints of a gateway, by alias; aliases of one address share its replica."""
+    """All endpoints of a gateway, by alias; aliases of one address share its replica, those of one model its limits."""
 
-    def __init__(self, book: ModelBook) -> None:
+    def __init__(self, book: ModelBook, link: RedisLink | None = None) -> None:
         self._book = book
+        self._link = link
         self._by_alias: dict[str, Endpoint] = {}
         self._replicas: dict[Hashable, Replica] = {}
 
@@ -93,7 +101,7 @@ class Endpoints:
     @property
     def in_flight(self) -> int:
         """Requests that are out now."""
-        return sum(replica.limiter.in_flight for replica in self._replicas.values())
+        return sum(limiter.in_flight for replica in self._replicas.values() for limiter in replica.limiters.values())
 
     def status(self) -> tuple[ReplicaStatus, ...]:
         """Return a snapshot of every replica that was used."""
@@ -123,6 +131,7 @@ class Endpoints:
             identity=spec.identity or _weights(spec),
             extra=extra,
             many=spec.capabilities.n,
+            key_label=self._label(spec),
         )
 
     def _replica(self, spec: ModelSpec, extra: bytes) -> Replica:
@@ -135,14 +144,23 @@ class Endpoints:
             None if spec.transport in _SHARED else spec.model,
         )
         known = self._replicas.get(place)
+        limiter = known.limiters.get(spec.model) if known is not None else None
+        if limiter is not None:
+            limiter.confine(spec.limits.in_flight, rates_of(spec))
+        else:
+            limiter = limiter_for(spec, self._link, self._label(spec))
         if known is None:
             known = self._replicas[place] = Replica(
                 spec.base_url or spec.name,
                 make_transport(spec, self._book.api_key(spec)),
-                Limiter(spec.limits.in_flight),
+                limiter,
                 rent=Rent(spec.usd_per_hour) if spec.usd_per_hour else None,
             )
+        known.limiters[spec.model] = limiter
         return known
+
+    def _label(self, spec: ModelSpec) -> str:
+        return key_label(spec.api_key_env, self._book.api_key(spec) or "") if spec.api_key_env else ""
 
 
 def _weights(spec: ModelSpec) -> str:

@@ -1,7 +1,7 @@
 """The gateway: every call to a model passes here, is paid at most once, and is durable before it is used.
 
-request → key → cache (memory, then database) → coalesce with an identical call in flight → reserve budget
-        → permit → transport, with retries → settle → commit → result
+request → key → cache (memory, database, then Redis if there) → coalesce with an identical call in flight, in this
+        process or another → reserve budget → permit → transport, with retries → settle → commit → result
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from db.calls import CallStore
 from db.errors import ColonnadeError, UserError
 from providers.base import Asked, Request, Sample
 from providers.book import ModelBook
+from providers.bookkeeper import Bookkeeper
 from providers.budget import Budget
+from providers.caps import Charge
 from providers.codec import Stored, as_record, from_record
 from providers.endpoints import Endpoint, Endpoints
 from providers.errors import AuthError, ProviderError
@@ -27,9 +29,11 @@ from providers.memory import Memory
 from providers.models import ModelSpec
 from providers.payer import Meter, Paid, Payer, Question, Unpaid, require_price
 from providers.preflight import preflight
+from providers.redis_link import RedisLink
 from providers.replicas import ReplicaStatus
 from providers.scope import Scope
 from providers.scoring import SCORED, Score, ScoreRequest, as_score
+from providers.shared_cache import Hot, SharedCache, oldest_of
 from providers.tally import Totals
 from providers.telemetry import handed_out_cached
 
@@ -39,6 +43,8 @@ CacheMode = Literal["off", "on", "read-only", "refresh"]
 """on: read and write. off: neither. refresh: pay anew and replace what is stored. read-only: read, write nothing."""
 
 _Outcome = Stored | ColonnadeError
+_LOOK_S = (0.01, 0.25)
+"""Seconds between two looks for a sample that another process is paying for: the first, and the longest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,15 +76,25 @@ class Gateway:
     """The one way to models; an async context manager that belongs to one event loop.
 
     `store` None keeps nothing beyond memory. Transports are made at first use and live as long as the gateway; the
-    store stays open when the gateway closes.
+    store, the budget, the shared cache and the link stay open when the gateway closes. With a link to Redis, the limits
+    of endpoints are kept together with the other processes that use it.
     """
 
     def __init__(
-        self, book: ModelBook, store: CallStore | None, *, budget: Budget | None = None, cache: CacheMode = "on"
+        self,
+        book: ModelBook,
+        store: CallStore | None,
+        *,
+        budget: Budget | None = None,
+        cache: CacheMode = "on",
+        shared: SharedCache | None = None,
+        link: RedisLink | None = None,
     ) -> None:
         self._store = store
+        self._shared = None if cache == "off" else shared
+        self._books = Bookkeeper(store)
         self._budget = budget
-        self._endpoints = Endpoints(book)
+        self._endpoints = Endpoints(book, link)
         self._meter = Meter()
         self._payer = Payer(budget, self._meter)
         self._memory = Memory()
@@ -111,7 +127,7 @@ class Gateway:
         """See that every model can be paid, reached and is served; raises `ConfigError` in one sentence."""
         endpoints = [self._endpoints.of(model) for model in dict.fromkeys(models)]
         for endpoint in endpoints:
-            require_price(endpoint.spec, self._budget)
+            require_price(endpoint.spec, self._budget, Charge(key=endpoint.key_label))
         await preflight(endpoints)
 
     def status(self) -> GatewayStatus:
@@ -196,6 +212,7 @@ class Gateway:
             continue_final=False,
             digest=digest,
             affinity=scope.item_id,
+            charge=Charge(scope.run_id, endpoint.key_label),
             score=request.kind,
         )
 
@@ -222,6 +239,7 @@ class Gateway:
             continue_final=request.continue_final,
             digest=digest,
             affinity=scope.item_id,
+            charge=Charge(scope.run_id, endpoint.key_label),
         )
 
     async def _collect(
@@ -272,8 +290,77 @@ class Gateway:
                 self._cached += 1
                 self._resolve(from_record(record))
                 missing = {index: other for index, other in missing.items() if other != key}
-        if missing:
+        if missing and self._shared is not None and self._cache != "refresh":
+            await self._buy_once(self._shared, question, missing, scope, node)
+        elif missing:
             await self._buy(question, missing, scope, node)
+
+    async def _buy_once(
+        self, shared: SharedCache, question: Question, missing: Mapping[int, str], scope: Scope, node: str
+    ) -> None:
+        """Pay for what no other process has or is paying for; wait for the rest, and pay for it where they fail."""
+        wanted = dict(missing)
+        oldest = oldest_of(self._store.expiry if self._store is not None else None)
+        pause_s, again = _LOOK_S[0], False
+        async with asyncio.TaskGroup() as tasks:
+            while wanted:
+                claim = await shared.claim(list(wanted.values()), oldest=oldest, lock=self._cache == "on")
+                hot = {index: claim.found[key] for index, key in wanted.items() if key in claim.found}
+                if hot:
+                    await self._take_over(question, hot, shared.home, node)
+                mine = {index: key for index, key in wanted.items() if key in claim.mine}
+                if mine:
+                    tasks.create_task(self._buy_claimed(shared, question, mine, scope, node, again=again))
+                wanted = {index: key for index, key in wanted.items() if index not in hot and index not in mine}
+                if wanted:
+                    await asyncio.sleep(pause_s)
+                    pause_s, again = min(2 * pause_s, _LOOK_S[1]), True
+
+    async def _buy_claimed(
+        self,
+        shared: SharedCache,
+        question: Question,
+        mine: Mapping[int, str],
+        scope: Scope,
+        node: str,
+        *,
+        again: bool,
+    ) -> None:
+        """Buy what is locked for us; `again` says that another had the lock before and may have stored a sample."""
+        missing = dict(mine)
+        try:
+            if again and self._store is not None:
+                for key, record in (await self._store.find(list(mine.values()))).items():
+                    self._cached += 1
+                    self._resolve(from_record(record))
+                    missing = {index: other for index, other in missing.items() if other != key}
+            if missing:
+                await self._buy(question, missing, scope, node)
+        finally:
+            shared.release(mine.values())
+
+    async def _take_over(self, question: Question, hot: Mapping[int, Hot], home: str, node: str) -> None:
+        """Use samples of the hot cache; those that only another database holds are stored in ours first."""
+        foreign = {index: one for index, one in hot.items() if one.home != home}
+        if foreign and self._store is not None and self._cache == "on":
+            await self._store.put(
+                [
+                    as_record(
+                        one.stored,
+                        identity=question.endpoint.identity,
+                        alias=question.endpoint.spec.name,
+                        node=node,
+                        index=index,
+                        request=question.digest.payload.decode(),
+                        served=None,
+                        created_at=one.created_at,
+                    )
+                    for index, one in foreign.items()
+                ]
+            )
+        for one in hot.values():
+            self._cached += 1
+            self._resolve(one.stored)
 
     def _readable(self, keyed: Mapping[int, str]) -> list[str]:
         if self._cache == "off":
@@ -297,20 +384,22 @@ class Gateway:
         with self._flights.flight(scope.run_id, len(indices)) as flight:
             outcomes = await self._payer.pay(question, tuple(indices), tuple(keys[index] for index in indices), flight)
             payer = (scope.run_id, scope.item_id)
-            bought: list[Paid] = []
-            for outcome in outcomes:
-                if isinstance(outcome, Unpaid):
-                    self._flying[keys[outcome.index]].set_result(outcome.error)
-                else:
-                    bought.append(outcome)
+            bought = [outcome for outcome in outcomes if isinstance(outcome, Paid)]
+            failed = [outcome for outcome in outcomes if isinstance(outcome, Unpaid)]
             try:
                 samples = await self._commit(question, bought, keys, payer, node)
-            except ColonnadeError as error:
-                for paid in bought:
-                    self._flying[keys[paid.index]].set_result(error)
-            else:
                 for stored in samples:
                     self._resolve(stored)
+                if self._shared is not None and self._cache != "read-only":
+                    self._shared.land(samples)
+                await self._books.failed(question, failed, item_id=scope.item_id, node=node)
+                for outcome in failed:
+                    self._flying[keys[outcome.index]].set_result(outcome.error)
+            except ColonnadeError as error:
+                for index in indices[: len(outcomes)]:
+                    future = self._flying[keys[index]]
+                    if not future.done():
+                        future.set_result(error)
         rest = {index: keys[index] for index in indices[len(outcomes) :]}
         if rest:
             await self._buy(question, rest, scope, node)
@@ -329,7 +418,10 @@ class Gateway:
             )
             for paid in bought
         ]
-        if self._store is None or not samples or self._cache in ("off", "read-only"):
+        if self._store is None or not samples:
+            return samples
+        if self._cache in ("off", "read-only"):
+            await self._books.not_kept(question, bought)
             return samples
         endpoint, request = question.endpoint, question.digest.payload.decode()
         records = [
@@ -341,6 +433,7 @@ class Gateway:
                 index=paid.index,
                 request=request,
                 served=paid.served_model,
+                key_label=question.charge.key or None,
             )
             for stored, paid in zip(samples, bought, strict=True)
         ]
@@ -349,6 +442,7 @@ class Gateway:
             self._refreshed.update(record.key for record in records)
         if not standing:
             return samples
+        await self._books.not_kept(question, [paid for paid in bought if keys[paid.index] in standing])
         return [
             replace(from_record(standing[stored.key]), payer=payer) if stored.key in standing else stored
             for stored in samples

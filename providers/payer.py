@@ -9,10 +9,12 @@ from decimal import Decimal
 from db.errors import ColonnadeError, ConfigError
 from providers.base import Completion, Message, Reply, Sampling, Transport, Usage, WireRequest
 from providers.budget import Amount, Budget, Reservation
+from providers.caps import Charge
 from providers.endpoints import Endpoint
 from providers.errors import ConnectionFailed, ContentFiltered, ProviderError
 from providers.flights import Flight
 from providers.keys import RequestDigest, sample_seed
+from providers.limiters import tokens_asked
 from providers.models import ModelSpec
 from providers.notices import log_retry
 from providers.prices import cost
@@ -41,6 +43,8 @@ class Question:
     """Calls of one affinity share prompts, so they go to one replica where that is not busy; the item's id."""
     score: ScoreKind | None = None
     """A score of the messages is wanted, not an answer to them."""
+    charge: Charge
+    """Whose call it is, for the accounts of the budget."""
 
     async def put(self, transport: Transport, wire: WireRequest) -> Reply:
         """Ask it of a transport."""
@@ -66,6 +70,9 @@ class Unpaid:
 
     index: int
     error: ColonnadeError
+    billed: Usage | None = None
+    """What a provider counted for an answer that it withheld."""
+    cost: Decimal | None = None
 
 
 class Meter:
@@ -100,7 +107,8 @@ class Payer:
         reservation: Reservation | None = None
         try:
             if self._budget is not None:
-                reservation = await self._budget.reserve(self._worst_case(question, len(indices)))
+                worst = self._worst_case(question, len(indices))
+                reservation = await self._budget.reserve(worst, question.charge)
             answered = await self._ask(question, indices, keys, flight)
         except ColonnadeError as error:
             self._meter.failures += len(indices)
@@ -139,7 +147,7 @@ class Payer:
                 outcomes.append(Paid(index, completion, dollars, answered.latency_s, reply.served_model))
             else:
                 self._meter.failures += 1
-                outcomes.append(Unpaid(index, withheld))
+                outcomes.append(Unpaid(index, withheld, usage, dollars))
         if self._budget is not None and reservation is not None:
             self._budget.settle(reservation, total)
         return outcomes
@@ -167,7 +175,9 @@ class Payer:
                 self._meter.uncertain += is_uncertain(error)
                 wait = endpoint.retry.wait(error, attempt=attempt, waited_s=waited_s)
                 if wait is None:
+                    error.attempts = attempt
                     raise
+                wait = route.pause(wait)
                 log_retry(endpoint.spec.name, error, attempt=attempt, wait_s=wait)
             self._meter.retries += 1
             waited_s += wait
@@ -179,16 +189,21 @@ class Payer:
         spec = question.endpoint.spec
         while True:
             replica = route.next()
+            limiter = replica.limiter_of(spec.model)
+            tokens = _most_tokens(question, len(wire.indices)) if limiter.counts_tokens else 0
             replica.load += 1
             try:
-                async with replica.limiter:
+                async with limiter.permit(run=question.charge.run_id, tokens=tokens) as permit:
                     if route.lost():
+                        permit.settle(0)
                         continue
                     self._meter.requests += 1
                     flight.begin()
-                    with attempt_span(spec, wire, number=number, address=replica.name) as span:
+                    scores = question.score is not None
+                    with attempt_span(spec, wire, number=number, address=replica.name, scores=scores) as span:
                         answered = await self._answered(question, replica, wire)
                         span.answered(answered.reply, rent=answered.rent)
+                        permit.settle(_used(answered.reply))
                         return answered
             finally:
                 replica.load -= 1
@@ -205,7 +220,7 @@ class Payer:
     def _worst_case(self, question: Question, n: int) -> Amount:
         """Return the most that n samples can cost; raises `ConfigError` where a cap cannot be held."""
         budget, spec = self._budget, question.endpoint.spec
-        if budget is None or (budget.dollars is None and budget.tokens is None):
+        if budget is None or not any(budget.caps(question.charge)):
             return Amount(calls=n)
         prompt = question.endpoint.transport.count_tokens(question.messages)
         if prompt is None:
@@ -216,14 +231,14 @@ class Payer:
                 f"A budget needs a bound on the answers of '{spec.name}'; give max_tokens, in the node or under "
                 f"'defaults' in models.yaml."
             )
-        require_price(spec, budget)
+        require_price(spec, budget, question.charge)
         dollars = spec.dearest_request or cost(Usage(prompt, n * completion), spec.price)
         return Amount(dollars or Decimal(0), prompt + n * completion, n)
 
 
-def require_price(spec: ModelSpec, budget: Budget | None) -> None:
+def require_price(spec: ModelSpec, budget: Budget | None, charge: Charge) -> None:
     """See that a cap in dollars can be held for a model; raises `ConfigError` where its price is unknown."""
-    if budget is not None and budget.dollars is not None and not spec.priced:
+    if budget is not None and budget.caps(charge).dollars and not spec.priced:
         raise ConfigError(
             f"A budget in dollars needs the price of '{spec.name}', which is unknown; give it in models.yaml as "
             f"price: {{prompt: …, completion: …}} in dollars per million tokens or usd_per_hour: …, or cap tokens or "
@@ -237,6 +252,14 @@ def _learn(endpoint: Endpoint, *, asked: int, came: int) -> None:
         endpoint.many_proven = True
     elif asked > 1 and came == 1 and not endpoint.many_proven:
         endpoint.many = False
+
+
+def _most_tokens(question: Question, n: int) -> int:
+    return tokens_asked(question.endpoint.spec, question.messages, question.sampling.max_tokens, n)
+
+
+def _used(reply: Reply) -> int:
+    return sum(one.usage.prompt_tokens + one.usage.completion_tokens for one in reply.completions)
 
 
 def _withheld(question: Question, completion: Completion) -> ProviderError | None:
