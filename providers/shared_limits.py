@@ -39,7 +39,8 @@ _SIGN_OF_LIFE_S = 0.5
 _LAZY_S = 0.5
 _GROWTH_S = 0.1
 _QUICK_S = 0.02
-_LONGEST_WAIT_S = 0.5
+_LONGEST_WAIT_S, _LONGEST_IDLE_S = 0.25, 0.05
+"""Between two questions for more permits: with some in hand, and with none."""
 _RETRY_S = 1.0
 _STALE_S = 1.0
 _AHEAD_S = 0.1
@@ -235,7 +236,8 @@ class SharedGovernor:
         if self._waiting and self._in_flight >= self._quota:
             if self._quota >= self._wanted:
                 return now  # all that was wanted was given, and it is not enough
-            return self._last + (_GROWTH_S if lessons.grown else self._patience)
+            longest = _GROWTH_S if lessons.grown else _LONGEST_WAIT_S if self._quota else _LONGEST_IDLE_S
+            return self._last + min(self._patience, longest)
         if self._wants_tickets():
             return now
         if self._short and self._held > max(self._in_flight, self._quota if self._waiting else 0):
@@ -334,7 +336,7 @@ class SharedGovernor:
             limiter.record(answer.limit, "shared")
         elif cut or changed:
             limiter.record(answer.limit, "cut" if cut else "growth")
-        self._patience = _QUICK_S if answer.quota != self._quota else min(_LONGEST_WAIT_S, 2 * self._patience)
+        self._patience = _QUICK_S if answer.quota != self._quota else 2 * min(_LONGEST_WAIT_S, self._patience)
         self.limit = self._quota = answer.quota
         self._held, self._short, self._last = answer.held, answer.short, now
         self._counts_asked = answer.asked
