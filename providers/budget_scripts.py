@@ -11,8 +11,10 @@ Keys, all after the prefix `P`:
     ticket         counter
 
 A record is state, dollars, tokens, calls, then name and generation of each account, one a line. Its state is h (held),
-x (doubtful: the process died with it) or r (reconciled with the call store). Dollars are whole nanodollars. A
-generation names one life of an account's hash: where Redis lost it, a record of the old one does not count in the new.
+x (doubtful: its process died, or was silent too long), r (the call store was asked in its place) or l (settled after
+that, and doubtful until the store is asked once more, since nobody knows whether it was counted). Dollars are whole
+nanodollars. A generation names one life of an account's hash: where Redis lost it, a record of the old one does not
+count in the new.
 """
 
 from __future__ import annotations
@@ -139,15 +141,27 @@ for i = 3, #ARGV, 4 do
   if not held then
     held, hash, kind, count = redis.call('HGET', P .. 'lost:' .. me, ARGV[i]), 'lost:', 'x', 'lost'
   end
-  if held then
+  local state = held and string.sub(held, 1, 1)
+  if state == 'r' and ARGV[i + 1] + ARGV[i + 2] + ARGV[i + 3] > 0 then
+    local record = parts(held)
+    record[1], record[2], record[3], record[4] = 'l', ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+    for j = 5, #record, 2 do
+      if generation(record[j]) == record[j + 1] then
+        add(record[j], 'x', 1, record[2], record[3], record[4])
+        redis.call('HINCRBY', account(record[j]), 'lost', 1)
+      end
+    end
+    write('lost:' .. me, ARGV[i], record)
+    redis.call('ZADD', P .. 'doubt', now, me)
+  elseif held and state ~= 'l' then
     local record = parts(held)
     for j = 5, #record, 2 do
       local now_is = generation(record[j])
-      if now_is == record[j + 1] and record[1] ~= 'r' then
+      if now_is == record[j + 1] and state ~= 'r' then
         add(record[j], kind, -1, record[2], record[3], record[4])
         redis.call('HINCRBY', account(record[j]), count, -1)
       end
-      if now_is then add(record[j], 's', 1, ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]) end
+      if now_is and state ~= 'r' then add(record[j], 's', 1, ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]) end
     end
     redis.call('HDEL', P .. hash .. me, ARGV[i])
   end
@@ -256,16 +270,25 @@ local lost = redis.call('HGETALL', P .. 'lost:' .. dead)
 for i = 4, #ARGV, 5 do known[ARGV[i]] = ARGV[i + 1] end
 for i = 1, #lost, 2 do
   local record = parts(lost[i + 1])
-  if record[1] == 'x' then
+  if record[1] ~= 'r' then
+    local kept = {'r', record[2], record[3], record[4]}
     for j = 5, #record, 2 do
       if generation(record[j]) == record[j + 1] then
         add(record[j], 'x', -1, record[2], record[3], record[4])
         redis.call('HINCRBY', account(record[j]), 'lost', -1)
-        if known[record[j]] ~= '1' then add(record[j], 's', 1, record[2], record[3], record[4]) end
+        if known[record[j]] == '1' then
+          kept[#kept + 1] = record[j]
+          kept[#kept + 1] = record[j + 1]
+        else
+          add(record[j], 's', 1, record[2], record[3], record[4])
+        end
       end
     end
-    record[1] = 'r'
-    write('lost:' .. dead, lost[i], record)
+    if record[1] == 'l' or #kept == 4 then
+      redis.call('HDEL', P .. 'lost:' .. dead, lost[i])
+    else
+      write('lost:' .. dead, lost[i], kept)
+    end
   end
 end
 for i = 4, #ARGV, 5 do

@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,16 @@ async def spend(told: dict[str, Any], store: Path) -> dict[str, int]:
             file.write(f"{run} {actual.dollars} {actual.tokens}\n")
         counts["settled"] += 1
 
+    async def watch() -> None:
+        counts["stood_still_ms"] = 0
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(0.01)
+            now = time.monotonic()
+            counts["stood_still_ms"] = max(counts["stood_still_ms"], int(1000 * (now - last)))
+            last = now
+
+    watching = asyncio.create_task(watch())
     tasks = {asyncio.create_task(call(number, *one)): one[3] for number, one in enumerate(told["calls"])}
     for number, (task, fate) in enumerate(tasks.items()):
         if fate == "cancel":
@@ -90,6 +101,7 @@ async def spend(told: dict[str, Any], store: Path) -> dict[str, int]:
         else:
             task.result()
     await budget.aclose()
+    watching.cancel()
     await link.aclose()
     return counts
 
