@@ -1,0 +1,1 @@
+"""The samplers that ship, one algorithm a module; `search.sampler` knows them by name."""
