@@ -114,7 +114,7 @@ def _embedded(name: str, model: str) -> ModelSpec | None:
         # The engine batches by itself; a wide window keeps its batch full.
         limits=Limits(in_flight=256, retries=0),
         capabilities=_EVERYTHING,
-        defaults=Defaults(max_tokens=256),
+        defaults=Defaults(temperature=0.8, max_tokens=256),
         style="compact",
         context=1024,
         max_output=1024,
