@@ -91,6 +91,7 @@ class SharedGovernor:
         self._start_at = self.total
         self._local = local
         self._lease_s = lease_s
+        self._sign_s = min(_SIGN_OF_LIFE_S, lease_s / 4)
         self._obey(local.rates)
         self._limiter: Limiter | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -246,7 +247,7 @@ class SharedGovernor:
             return self._last + _GROWTH_S
         if lessons or (self._held and not self._in_flight and not self._waiting):
             return now + _LAZY_S
-        return self._last + _SIGN_OF_LIFE_S if self._held else math.inf
+        return self._last + self._sign_s if self._held else math.inf
 
     def _ring(self) -> None:
         self._timer = None

@@ -75,7 +75,7 @@ class Watched(Limiter):
         self.given.append((now, self.in_flight, self.limit))
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(
     plans=st.lists(PLANS, min_size=1, max_size=60),
     ceiling=st.integers(1, 12),

@@ -18,6 +18,7 @@ from providers.testing_window import Counting, Entry, RateWindow
 from tests.providers.virtual_time import run_virtually
 
 
+@settings(deadline=None)
 @given(
     allowed=st.integers(1, 2000),
     window=st.floats(0.5, 100.0),
@@ -34,6 +35,7 @@ def test_no_window_sees_more_requests_than_allowed(allowed: int, window: float, 
         assert sum(1 for moment in sent[first:] if moment < start + window * (1 - 1e-9)) <= allowed
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 5), st.floats(0.1, 300)), min_size=1, max_size=50))
 def test_a_delay_is_the_least_that_suffices(steps: list[tuple[float, float]]) -> None:
     bucket, now = Bucket(1000, 60.0), 0.0
@@ -199,7 +201,7 @@ def test_nearly_all_tokens_are_used_however_the_server_counts(
     assert outcome.late_refused <= (0.01 if least == 0.9 else 0.06) * asked
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(
     requests=st.integers(5, 400),
     at_once=st.integers(1, 50),
