@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from colonnade.cli.console import cached_note, dollars, number, percent, seconds
+from flows.limits import limit_notes
 
 if TYPE_CHECKING:
     from evals import Comparison
@@ -44,6 +45,7 @@ def evaluation_table(evaluations: Sequence[Evaluation]) -> str:
     """Return the table of some evaluations: one line each, and a line about what was paid now."""
     rows = [_HEAD, *(_row(one) for one in evaluations)]
     notes = [note for one in evaluations for note in _notes(one)]
+    notes += [note for one in evaluations if not one.reused for note in limit_notes(one.limits)]
     if any(one.nominal for one in evaluations):
         notes.append(NOMINAL)
     return "\n".join([columns(rows, left=frozenset({0, 9})), *notes])

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from db.errors import ColonnadeError
 from flows.chunks import chunked, tell_watchers
+from flows.limits import LimitHistory, limit_histories
 from flows.session import Session, SessionSettings
 
 if TYPE_CHECKING:
@@ -127,6 +128,8 @@ class Evaluation:
     """Wall time of all goes at this run together."""
     reason: str = ""
     """Why the run was stopped."""
+    limits: tuple[LimitHistory, ...] = ()
+    """Limits of calls in flight that changed in the last go at this run."""
     nominal: bool = False
     """Some prices are nominal: they are paid to nobody."""
     reused: bool = False
@@ -141,6 +144,7 @@ class Evaluation:
             "task": self.task,
             "status": self.status,
             "planned": self.planned,
+            "limits": self.limits,
             "nominal": self.nominal,
             "reused": self.reused,
             "seconds": round(self.seconds, 3),
@@ -215,7 +219,8 @@ async def evaluate(job: EvaluateJob, session: Session, *, runner: ChunkRunner = 
     finally:
         del _OPEN[run.run_id]
         seconds = _seconds(before) + time.perf_counter() - began
-        session.runs.finish(run.run_id, status, totals=orjson.dumps({"seconds": seconds}).decode())
+        limits = limit_histories(session.gateway.status())
+        session.runs.finish(run.run_id, status, totals=orjson.dumps({"seconds": seconds, "limits": limits}).decode())
     return _result(run, status, reason=reason)
 
 
@@ -301,6 +306,7 @@ def _result(run: _Open, status: RunStatus, *, reason: str = "", reused: bool = F
     from evals import summarise
 
     stored = {record.item_id: record for record in run.session.runs.items(run.run_id, run.architecture.id)}
+    record = run.session.runs.get(run.run_id)
     results = tuple(stored[item_id] for item_id in run.items if item_id in stored)
     return Evaluation(
         run_id=run.run_id,
@@ -311,7 +317,8 @@ def _result(run: _Open, status: RunStatus, *, reason: str = "", reused: bool = F
         planned=len(run.items),
         summary=summarise(results) if results else None,
         results=results,
-        seconds=_seconds(run.session.runs.get(run.run_id)),
+        seconds=_seconds(record),
+        limits=tuple(orjson.loads(record.totals or "{}").get("limits", ())),
         nominal=has_nominal_prices(run.session.book, run.models),
         reason=reason,
         reused=reused,

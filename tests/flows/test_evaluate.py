@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from colonnade.tables import evaluation_table
 from db.errors import ConfigError
 from flows.evaluate import Chunk, ChunkDone, EvaluateJob, TaskChoice, evaluate, items_left, run_chunk
 from flows.session import Caps, SessionSettings, open_session
@@ -143,3 +145,16 @@ async def test_what_makes_a_run_another_one(tmp_path: Path, change: dict[str, st
         async with open_session(other.session) as session:
             second = await evaluate(other, session)
         assert second.run_id != first.run_id
+
+
+async def test_a_limit_that_was_cut_is_recorded_with_the_run_and_shown(tmp_path: Path) -> None:
+    async with ModelServer(script=[None] * 6 + ["429"]) as server:
+        write_models(tmp_path, server.url)
+        async with open_session(job(tmp_path).session) as session:
+            done = await evaluate(job(tmp_path, items=40), session)
+            stored = json.loads(session.runs.get(done.run_id).totals or "")
+    assert (done.status, done.summary.failed if done.summary else None) == ("done", 0)
+    (history,) = done.limits
+    assert [list(change) for change in history["changes"]] == stored["limits"][0]["changes"]
+    assert min(limit for _, limit, _ in history["changes"]) < 64
+    assert f"Calls in flight to test-model at {history['endpoint']}" in evaluation_table([done])
