@@ -7,7 +7,7 @@ ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
 
-.PHONY: setup demo test lint types floors check lock clean
+.PHONY: setup demo scale-demo test lint types floors check lock clean
 
 setup: $(VENV)/.ready
 
@@ -22,6 +22,10 @@ demo: setup
 	$(BIN)/colonnade eval preset:single preset:self-consistency preset:best-of-n preset:verify-then-fuse \
 		preset:critic-rank-fuse preset:mixture-of-agents --task arithmetic --items 60 --plot demo-output/accuracy-cost.svg
 	$(BIN)/colonnade graph preset:critic-rank-fuse --out demo-output/critic-rank-fuse.svg
+
+# Needs PostgreSQL and Redis as services: COLONNADE_DATABASE_URL and COLONNADE_REDIS_URL, else those of this machine.
+scale-demo: setup
+	$(BIN)/python scripts/scale_demo.py --json
 
 test: setup
 	rm -f .coverage .coverage.*
@@ -43,6 +47,8 @@ check: lint types floors
 # The lock names packages, versions and hashes, and no index: it installs from whichever index the machine uses.
 lock:
 	$(BIN)/uv pip compile pyproject.toml --extra dev --generate-hashes --no-header --quiet --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml docker/build.in --extra parquet --extra scale --extra search --generate-hashes \
+		--constraint requirements.lock --no-annotate --no-header --quiet --output-file docker/requirements.lock
 
 clean:
 	rm -rf $(VENV) demo-output .colonnade

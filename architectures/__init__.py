@@ -7,7 +7,7 @@ from architectures.draw_mermaid import draw_mermaid
 from architectures.draw_svg import draw_svg
 from architectures.load import Architecture, load
 from architectures.outcome import Outcome
-from architectures.plan import Dollars, NodeForecast, Plan, Quantities, plan
+from architectures.plan import CallForecast, Dollars, NodeForecast, Plan, Quantities, plan
 from architectures.planner import Speed
 from architectures.preset import Parameter, Preset, preset, preset_info, preset_names
 from architectures.spec import ArchitectureSpec
@@ -16,6 +16,7 @@ from architectures.trace import outcome_from_json, trace_json
 __all__ = [
     "Architecture",
     "ArchitectureSpec",
+    "CallForecast",
     "Checked",
     "CompiledArchitecture",
     "Dollars",

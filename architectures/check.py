@@ -6,13 +6,14 @@ conditions on the way decide. A need outside the first is an error, a need outsi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from architectures.places import Place
 from architectures.reading import unread
 from db.errors import UserError
-from nodes import registry
 from nodes.base import Need, Technique
 
 if TYPE_CHECKING:
@@ -20,6 +21,17 @@ if TYPE_CHECKING:
     from providers.book import ModelBook
 
 __all__ = ["Checked", "check"]
+
+_PLAINEST: Final[Mapping[Need, str]] = MappingProxyType(
+    {
+        "candidates": "generate",
+        "critiques": "critique",
+        "scores": "judge",
+        "tests": "unit_test_generate",
+        "verdicts": "verify",
+    }
+)
+"""The technique that a message proposes for what is lacking; others give it as well."""
 
 
 class Checked(NamedTuple):
@@ -77,9 +89,9 @@ class _Check:
         return self.graph(node.body, first, place) if node.max > 1 else first
 
     def needs(self, node: TechniqueNode, received: _Have, place: Place) -> None:
-        for need in sorted(node.settings.needs):
+        for need in sorted(node.settings.demands()):
             if need not in received.may:
-                raise place.error(f"it needs {need}, and nothing before it gives any;{_givers(need)}")
+                raise place.error(f"it needs {need}, and nothing before it gives any; put {_PLAINEST[need]} before it.")
             if need not in received.must:
                 self.warn(place, f"it needs {need}, which may be missing where a node before it is skipped.")
 
@@ -134,15 +146,9 @@ def _check_models(settings: Technique, book: ModelBook, place: Place) -> None:
             spec = book.resolve(model)
         except UserError as error:
             raise type(error)(str(place.at("model").error(str(error)))) from error
-        for capability in sorted(settings.required()):
+        for capability in sorted(settings.required_of(model)):
             if not spec.capabilities.has(capability):
                 raise place.error(
                     f"the node needs {capability!r} of its models, which {model!r} lacks; "
                     "take another model, or say in models.yaml that it has it."
                 )
-
-
-def _givers(need: Need) -> str:
-    classes = {name: registry.get(name) for name in registry.BUILT_IN}
-    givers = [name for name, cls in classes.items() if need in cls.gives and need not in cls.needs]
-    return f" put {' or '.join(givers)} before it." if givers else " put one that does before it."

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from nodes.base import CallPlan, Range, exactly
 from nodes.prompting import render
 from providers.base import Message, Sampling
+from providers.scoring import SCORED
 
 if TYPE_CHECKING:
     from providers.book import ModelBook
@@ -26,6 +28,7 @@ LIKELY_TOKENS: Final[Mapping[str, int]] = {
     "rank": 60,
     "rank_pair": 20,
     "refine": 300,
+    "scorer": 60,
     "unit_test_evaluate": 150,
     "unit_tests": 200,
     "verify_reason": 300,
@@ -77,11 +80,26 @@ class BookEstimator:
         system: str | None = None,
     ) -> CallPlan:
         """Plan `calls` samples of a prompt, `n` for each distinct prompt; see `nodes.base.Estimator.call`."""
+        messages = render(self._book.resolve(model).style, template, variables, system=system)
+        places = sum(_texts(value) for value in variables.values())
+        return self.written(model, template, messages, places, inserted=inserted, calls=calls, n=n, sampling=sampling)
+
+    def written(
+        self,
+        model: str,
+        template: str,
+        messages: tuple[Message, ...],
+        places: int,
+        *,
+        inserted: Range,
+        calls: Range,
+        n: int = 1,
+        sampling: Sampling | None = None,
+    ) -> CallPlan:
+        """Plan calls of a prompt that is written already, but for texts of `inserted` tokens in so many places."""
         spec = self._book.resolve(model)
-        messages = render(spec.style, template, variables, system=system)
-        around = self._prompt(spec, messages)
-        seams = _SEAM * sum(_texts(value) for value in variables.values())
-        prompt = around.plus(inserted)
+        seams = _SEAM * places
+        prompt = self._prompt(spec, messages).plus(inserted)
         together = n / math.ceil(n / spec.limits.max_n) if spec.capabilities.n else 1
         return CallPlan(
             model=model,
@@ -90,6 +108,24 @@ class BookEstimator:
             requests=Range(*(count / together for count in calls)),
             prompt_tokens=Range(max(1, prompt.low - seams), prompt.likely, prompt.high + seams),
             completion_tokens=self.completion(model, sampling, template),
+        )
+
+    def score(
+        self, model: str, template: str, variables: Mapping[str, object], *, inserted: Range, calls: Range
+    ) -> CallPlan:
+        """Plan scores of given text; see `nodes.base.Estimator.score`."""
+        planned = self.call(model, template, variables, inserted=inserted, calls=calls, sampling=SCORED)
+        return replace(planned, completion_tokens=Range(0, 0, 1))
+
+    def embed(self, model: str, *, inserted: Range, calls: Range) -> CallPlan:
+        """Plan embeddings, all in as many requests as there are texts at most; see `nodes.base.Estimator.embed`."""
+        return CallPlan(
+            model=model,
+            template="embed",
+            calls=calls,
+            requests=Range(min(1, calls.low), min(1, calls.likely), calls.high),
+            prompt_tokens=Range(max(1, inserted.low), max(1, inserted.likely), inserted.high + _FRAME.high),
+            completion_tokens=exactly(0),
         )
 
     def completion(self, model: str, sampling: Sampling | None, template: str) -> Range:

@@ -40,6 +40,7 @@ def _both(first: Candidate, second: Candidate) -> Candidate:
     return replace(
         first,
         scores=MappingProxyType({**first.scores, **second.scores}),
+        sources=MappingProxyType({**first.sources, **second.sources}),
         critique=first.critique if first.critique is not None else second.critique,
         verdict=first.verdict if first.verdict is not None else second.verdict,
         verdict_reason=first.verdict_reason if first.verdict_reason is not None else second.verdict_reason,

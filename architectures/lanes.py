@@ -2,7 +2,9 @@
 
 Equal requests of one question draw samples 0, 1, 2... in the order in which they are asked. That order is fixed where
 one node follows another, and where both start in the same moment. Two nodes of the same technique and model that are
-neither may ask in either order; then the later in canonical order counts in a lane of its own, from `LANE` on.
+neither may ask in either order. So may two that both draw samples of the question (`Technique.draws_question`), also
+where they start together if one of them draws later ones by what came before. Then the later in canonical order counts
+in a lane of its own, from `LANE` on.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ class _Leaf(NamedTuple):
     way: tuple[tuple[int, int], ...]
     """For each graph on the way down: its own number in it, and the set of what is done before it, as bits."""
     asks: frozenset[tuple[str, str]]
+    """What it may ask that others ask as well: technique, or `generate` for all that draw like it, and model."""
+    again: bool
+    """Whether it asks that later than at its start, too."""
     start: tuple[object, ...] | None
     """Equal for nodes that start in the same moment; None inside a loop, which starts more than once."""
 
@@ -63,8 +68,9 @@ def _leaves(
         if start is None:
             at = None
         if node.kind == "technique":
-            asks = frozenset((node.use, model) for model in node.settings.models())
-            leaves.append(_Leaf(here, inner_way, asks, at))
+            draws = node.settings.draws_question
+            asks = frozenset((node.use if draws is None else "generate", model) for model in node.settings.models())
+            leaves.append(_Leaf(here, inner_way, asks, draws == "later", at))
         elif node.kind == "loop":
             leaves.extend(_leaves(node.body, here, inner_way, None))
         else:
@@ -73,7 +79,7 @@ def _leaves(
 
 
 def _race(first: _Leaf, second: _Leaf) -> bool:
-    if first.start is not None and first.start == second.start:
+    if first.start is not None and first.start == second.start and not (first.again or second.again):
         return False
     for (one, _), (other, before) in zip(first.way, second.way, strict=False):
         if one != other:

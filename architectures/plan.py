@@ -12,12 +12,12 @@ from architectures.planner import Line, Planner
 from nodes.base import ZERO, Range, Shape, exactly
 
 if TYPE_CHECKING:
-    from architectures.planner import Speed
+    from architectures.planner import Speed, Steps
     from architectures.spec import ArchitectureSpec
     from nodes.base import CallPlan
     from providers.book import ModelBook
 
-__all__ = ["ASSUMED_QUESTION", "Dollars", "NodeForecast", "Plan", "Quantities", "plan"]
+__all__ = ["ASSUMED_QUESTION", "CallForecast", "Dollars", "NodeForecast", "Plan", "Quantities", "plan", "quantities_of"]
 
 ASSUMED_QUESTION: Final = Range(8, 100, 1000)
 """Tokens of a question of which nothing is known."""
@@ -74,6 +74,14 @@ class Quantities(NamedTuple):
         )
 
 
+class CallForecast(NamedTuple):
+    """The plan of a node's calls of one template to one model, for one question."""
+
+    model: str
+    template: str
+    quantities: Quantities
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeForecast:
     """The plan of one node for one question."""
@@ -87,6 +95,8 @@ class NodeForecast:
     quantities: Quantities
     candidates: Range
     """How many candidates it hands on when it runs."""
+    calls: tuple[CallForecast, ...]
+    """What `quantities` are the sum of, in the order of the node's own plan, round after round in a loop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +113,8 @@ class Plan:
     """Wall time by the critical path; None where the speed of a model is unknown."""
     candidates: Range
     """How many candidates the output holds; the first is the answer."""
+    answer: Range
+    """Tokens of a candidate of the output."""
     assumptions: tuple[str, ...]
 
     @property
@@ -114,33 +126,67 @@ class Plan:
 def plan(
     spec: ArchitectureSpec,
     book: ModelBook,
-    question: float | str | Sequence[str] | None = None,
+    question: float | Range | str | Sequence[str] | None = None,
     *,
     speeds: Mapping[str, Speed] | None = None,
 ) -> Plan:
     """Foretell one question's calls, tokens, dollars and (with `speeds`) seconds, without a call.
 
-    `question` is its number of tokens, its text, or the texts of many questions, for which `low` is that of the
-    cheapest, `likely` the mean and `high` that of the dearest. Raises `UserError` for a model that is not known.
+    `question` is its number of tokens (or their range), its text, or the texts of many questions, for which `low` is
+    that of the cheapest, `likely` the mean and `high` that of the dearest. Raises `UserError` for an unknown model.
     """
-    models = spec.models()
-    size, assumptions = _question(question, book, models)
-    planner = Planner(estimator=BookEstimator(book), speeds=speeds or {}, mixed=_families(book, models) > 1)
-    result, seconds = planner.architecture(spec, Shape(question=size))
-    forecasts = tuple(_forecast(line, book) for line in planner.lines.values())
-    total = Quantities()
-    for forecast in forecasts:
-        total = total.plus(forecast.quantities)
-    calls = [call for line in planner.lines.values() for call in line.calls if call.calls.high]
-    return Plan(
-        nodes=forecasts,
-        total=total,
-        unpriced=tuple(sorted({call.model for call in calls if book.resolve(call.model).price is None})),
-        unbounded=tuple(sorted({call.model for call in calls if call.completion_tokens.high == float("inf")})),
-        seconds=seconds,
-        candidates=result.candidates,
-        assumptions=assumptions,
-    )
+    return Plans(book, question, speeds=speeds).of(spec)
+
+
+class Plans:
+    """Plans of many architectures for the same question, as `plan` makes one; what they share is worked out once."""
+
+    def __init__(
+        self,
+        book: ModelBook,
+        question: float | Range | str | Sequence[str] | None = None,
+        *,
+        speeds: Mapping[str, Speed] | None = None,
+    ) -> None:
+        self._book = book
+        self._question = question
+        self._speeds = speeds or {}
+        self._estimator = BookEstimator(book)
+        self._steps: Steps = {}
+        self._sizes: dict[frozenset[str], tuple[Range, tuple[str, ...]]] = {}
+
+    def of(self, spec: ArchitectureSpec) -> Plan:
+        """Plan an architecture; raises `UserError` for a model that is not known."""
+        models = spec.models()
+        size, assumptions = self._size(models)
+        mixed = _families(self._book, models) > 1
+        planner = Planner(estimator=self._estimator, speeds=self._speeds, mixed=mixed, steps=self._steps)
+        result, seconds = planner.architecture(spec, Shape(question=size))
+        forecasts = tuple(_forecast(line, self._book) for line in planner.lines.values())
+        total = Quantities()
+        for forecast in forecasts:
+            total = total.plus(forecast.quantities)
+        calls = [call for line in planner.lines.values() for call in line.calls if call.calls.high]
+        return Plan(
+            nodes=forecasts,
+            total=total,
+            unpriced=tuple(sorted({call.model for call in calls if self._book.resolve(call.model).price is None})),
+            unbounded=tuple(sorted({call.model for call in calls if call.completion_tokens.high == float("inf")})),
+            seconds=seconds,
+            candidates=result.candidates,
+            answer=result.candidate_tokens,
+            assumptions=assumptions,
+        )
+
+    def question(self, spec: ArchitectureSpec) -> Range:
+        """Return the tokens that the question is taken to have for the models of an architecture."""
+        return self._size(spec.models())[0]
+
+    def _size(self, models: Sequence[str]) -> tuple[Range, tuple[str, ...]]:
+        known = self._sizes.get(frozenset(models))
+        if known is None:
+            known = self._sizes[frozenset(models)] = _question(self._question, self._book, models)
+        return known
 
 
 def _families(book: ModelBook, models: Sequence[str]) -> int:
@@ -150,8 +196,10 @@ def _families(book: ModelBook, models: Sequence[str]) -> int:
 
 
 def _question(
-    question: float | str | Sequence[str] | None, book: ModelBook, models: Sequence[str]
+    question: float | Range | str | Sequence[str] | None, book: ModelBook, models: Sequence[str]
 ) -> tuple[Range, tuple[str, ...]]:
+    if isinstance(question, Range):
+        return question, ()
     if question is None or (not isinstance(question, float | int | str) and not question):
         low, likely, high = ASSUMED_QUESTION
         return ASSUMED_QUESTION, (f"a question of {low:g} to {high:g} tokens, likely {likely:g}",)
@@ -163,10 +211,13 @@ def _question(
 
 
 def _forecast(line: Line, book: ModelBook) -> NodeForecast:
+    calls = tuple(
+        CallForecast(call.model, call.template, quantities_of(call, book) if call.calls.high else Quantities())
+        for call in line.calls
+    )
     quantities = Quantities()
-    for call in line.calls:
-        if call.calls.high:
-            quantities = quantities.plus(_quantities(call, book))
+    for call in calls:
+        quantities = quantities.plus(call.quantities)
     return NodeForecast(
         id=line.id,
         technique=line.technique,
@@ -174,10 +225,12 @@ def _forecast(line: Line, book: ModelBook) -> NodeForecast:
         runs=line.runs,
         quantities=quantities,
         candidates=line.candidates,
+        calls=calls,
     )
 
 
-def _quantities(call: CallPlan, book: ModelBook) -> Quantities:
+def quantities_of(call: CallPlan, book: ModelBook) -> Quantities:
+    """Price planned calls."""
     prompt = _product(call.requests, call.prompt_tokens)
     completion = _product(call.calls, call.completion_tokens)
     price = book.resolve(call.model).price

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import orjson
 
 from architectures.shapes import Part, Planned, hull, join_parts, scaled, shape_hull
-from nodes.base import ZERO, CallPlan, Range, Shape, exactly
+from nodes.base import ZERO, CallPlan, NodePlan, Range, Shape, exactly
 
 if TYPE_CHECKING:
     from architectures.spec import AnyNode, ArchitectureSpec, Comparison, Condition, LoopNode, TechniqueNode
     from nodes.base import Estimator
 
-__all__ = ["Line", "Planner", "Speed"]
+__all__ = ["Line", "Planner", "Speed", "Steps"]
+
+Steps: TypeAlias = dict[tuple[str, bytes, Shape], NodePlan]
 
 _OTHER_TOKENIZER = 2.0
 """By how much two models' counts of one text may differ at most."""
@@ -55,6 +59,8 @@ class Planner:
     mixed: bool
     """Several tokenizers take part, so a text counts differently where it is read than where it was written."""
     lines: dict[str, Line] = field(default_factory=dict)
+    steps: Steps = field(default_factory=dict)
+    """What techniques foretold before, by their settings and what they received."""
 
     def architecture(self, spec: ArchitectureSpec, start: Shape) -> tuple[Shape, Range | None]:
         """Return the shape of the output and the seconds until it is there."""
@@ -88,7 +94,7 @@ class Planner:
     def _technique(
         self, node: TechniqueNode, received: Planned, runs: Range, name: str, run_name: str
     ) -> tuple[Planned, Range | None]:
-        calls, shape = node.settings.plan(received.shape, self.estimator)
+        calls, shape = self._step(node, received.shape)
         took = self._seconds(calls)
         counted = tuple(replace(c, calls=scaled(c.calls, runs), requests=scaled(c.requests, runs)) for c in calls)
         line = self.lines.get(name)
@@ -106,6 +112,14 @@ class Planner:
             return Planned(shape, {run_name: shape.candidates}, True), took
         all_kept = shape.candidates == received.shape.candidates and shape.candidates.low == shape.candidates.high
         return Planned(shape, received.origins, received.full and all_kept), took
+
+    def _step(self, node: TechniqueNode, received: Shape) -> NodePlan:
+        # By its text, since a technique of somebody else's may have settings without a hash.
+        key = (node.use, orjson.dumps(node.settings.settings(), default=str), received)
+        known = self.steps.get(key)
+        if known is None:
+            known = self.steps[key] = node.settings.plan(received, self.estimator)
+        return known
 
     def _loop(
         self, node: LoopNode, state: Planned, runs: Range, name: str, run_name: str

@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 from architectures.parse import Source, parse
 from architectures.places import Place
-from architectures.spec import ArchitectureSpec
+from architectures.spec import MAX_ROUNDS, ArchitectureSpec
 from architectures.yamltext import read_text, read_yaml
 from db.errors import SpecError, did_you_mean
 
 __all__ = ["Parameter", "Preset", "preset", "preset_data", "preset_info", "preset_names"]
 
 _FOLDER = Path(__file__).parent / "presets"
+_REPEAT = frozenset({"repeat", "layers"})
 
 
 class Parameter(NamedTuple):
@@ -26,10 +27,18 @@ class Parameter(NamedTuple):
 
 
 class Preset(NamedTuple):
-    """An architecture with parameters: a text `$name` in it stands for the value of that parameter."""
+    """An architecture with parameters: a text `$name` in it stands for the value of that parameter.
+
+    Among its layers `{repeat: $name, layers: [...]}` stands for these layers, as often as the parameter says.
+    """
 
     name: str
     description: str
+    group: str
+    """One of `nodes.catalog.GROUPS`."""
+    when: str
+    """When to use it."""
+    paper: str
     parameters: Mapping[str, Parameter]
     architecture: Mapping[str, object]
 
@@ -56,7 +65,15 @@ def preset_info(name: str) -> Preset:
     if not isinstance(data, dict):
         raise SpecError(f"preset:{name}: the file is no mapping; reinstall colonnade.")
     parameters = {key: Parameter(value["default"], value["help"]) for key, value in data["parameters"].items()}
-    return Preset(name, data["description"], parameters, data["architecture"])
+    return Preset(
+        name=name,
+        description=data["description"],
+        group=data["group"],
+        when=data["when"],
+        paper=data["paper"],
+        parameters=parameters,
+        architecture=data["architecture"],
+    )
 
 
 def preset_data(name: str, parameters: Mapping[str, object]) -> dict[str, object]:
@@ -74,10 +91,21 @@ def _filled(item: object, values: Mapping[str, object]) -> object:
     if isinstance(item, str) and item.startswith("$"):
         return _plain(values[item[1:]])
     if isinstance(item, list):
-        return [_filled(one, values) for one in item]
+        return [_filled(one, values) for written in item for one in _repeated(written, values)]
     if isinstance(item, dict):
         return {key: _filled(one, values) for key, one in item.items()}
     return item
+
+
+def _repeated(item: object, values: Mapping[str, object]) -> list[object]:
+    """Return the layers that an entry of a list stands for: itself, mostly."""
+    if not isinstance(item, dict) or item.keys() != _REPEAT:
+        return [item]
+    times = _filled(item["repeat"], values)
+    if isinstance(times, bool) or not isinstance(times, int) or not 0 <= times <= MAX_ROUNDS:
+        name = str(item["repeat"]).removeprefix("$")
+        raise SpecError(f"The parameter {name!r} is a number of layers from 0 to {MAX_ROUNDS}, not {times!r}.")
+    return list(item["layers"]) * times
 
 
 def _plain(value: object) -> object:

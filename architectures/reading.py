@@ -16,7 +16,7 @@ def reads(settings: Technique) -> frozenset[Need]:
     """Tell what a technique reads: what it needs, what it declares, and what its settings switch on."""
     switches: dict[Need, str] = {"critiques": "use_critiques", "tests": "show_tests"}
     switched = frozenset[Need](need for need, switch in switches.items() if getattr(settings, switch, False))
-    return settings.needs | settings.reads | switched
+    return settings.demands() | settings.reads | switched
 
 
 def unread(spec: ArchitectureSpec, *, top: bool) -> list[tuple[AnyNode, str]]:

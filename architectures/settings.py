@@ -47,6 +47,7 @@ def _sentence(error: ValidationError, place: Place) -> SpecError:
     key = [part for part in chosen["loc"] if isinstance(part, int)]
     here = place.at(*chosen["loc"][:1], *key)
     if chosen["type"] == "missing":
-        return place.error(f"the setting {str(chosen['loc'][0])!r} is missing.")
+        within = here if len(chosen["loc"]) > 1 else place
+        return within.error(f"the setting {str(chosen['loc'][-1])!r} is missing.")
     message = _lowered(chosen["msg"].removeprefix("Value error, ").rstrip("."))
     return here.error(f"{message}, but it is {chosen['input']!r}." if chosen["loc"] else f"{message}.")

@@ -17,7 +17,8 @@ TRACE_FORM: Final = 1
 """Version of the form of a stored trace."""
 
 _BARE: Final = Candidate(id="", text="", node="", model=None)
-_DEFAULTS: Final = tuple((field.name, getattr(_BARE, field.name)) for field in fields(Candidate))
+_DEFAULTS: Final = tuple((field.name, getattr(_BARE, field.name)) for field in fields(Candidate) if field.compare)
+"""Without the log probabilities of the tokens, which the call store keeps."""
 
 
 def trace_json(outcome: Outcome) -> dict[str, Any]:
@@ -110,7 +111,8 @@ def _versions(rows: Sequence[Mapping[str, Any]]) -> list[Candidate]:
         texts[row["id"]] = values.setdefault("text", texts.get(row["id"], ""))
         for name in ("parents", "tests_passed"):
             values[name] = tuple(values.get(name, ()))
-        values["scores"] = MappingProxyType(values.get("scores", {}))
+        for name in ("scores", "sources"):
+            values[name] = MappingProxyType(values.get(name, {}))
         made.append(Candidate(**values))
     return made
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from colonnade.api import Architecture, EvaluationResult, load
+    from colonnade.api import Architecture, EvaluationResult, SearchResult, load, search
     from db.errors import BudgetExceeded, ColonnadeError, InsufficientCandidates, UserError
 
 __all__ = [
@@ -19,8 +19,10 @@ __all__ = [
     "ColonnadeError",
     "EvaluationResult",
     "InsufficientCandidates",
+    "SearchResult",
     "UserError",
     "load",
+    "search",
 ]
 
 
@@ -30,5 +32,5 @@ def __getattr__(name: str) -> object:
 
     if name not in __all__:
         raise AttributeError(f"module 'colonnade' has no attribute {name!r}")
-    home = "colonnade.api" if name in {"Architecture", "EvaluationResult", "load"} else "db.errors"
-    return getattr(importlib.import_module(home), name)
+    errors = importlib.import_module("db.errors")
+    return getattr(errors if hasattr(errors, name) else importlib.import_module("colonnade.api"), name)

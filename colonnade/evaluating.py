@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -61,31 +62,58 @@ def stored_job(run_id: str, settings: SessionSettings) -> EvaluateJob:
 
 
 async def run_jobs(
-    jobs: Sequence[EvaluateJob], *, prefect: bool = True, watcher: Watcher | None = None
+    jobs: Sequence[EvaluateJob],
+    *,
+    prefect: bool = True,
+    pool: str | None = None,
+    ray: str | None = None,
+    watcher: Watcher | None = None,
 ) -> list[Evaluation]:
     """Run evaluations one after the other in one session, so that their caps and their samples are shared.
 
-    Stops after the first that a cap ended. Raises `UserError` for a job that cannot be run.
+    `pool` names a Prefect work pool whose workers take the chunks, `ray` the address of a Ray cluster whose nodes do
+    (`local` starts one). Stops after the first that a cap ended. Raises `UserError` for a job that cannot be run.
     """
+    if pool and ray:
+        raise ConfigError("Chunks go to a pool or to Ray: give --pool or --ray, not both.")
+    if pool or ray:
+        jobs = _sharing_caps(jobs)
     done: list[Evaluation] = []
     async with open_session(jobs[0].session) as session:
         for number, job in enumerate(jobs):
             told = None if watcher is None else partial(watcher, session, number)
             with watching(told):
-                done.append(await _run(job, session, prefect=prefect))
+                done.append(await _run(job, session, prefect=prefect, pool=pool, ray=ray))
             if done[-1].status == "over_budget":
                 break
     return done
 
 
-async def _run(job: EvaluateJob, session: Session, *, prefect: bool) -> Evaluation:
-    if not prefect or items_left(job, session) == 0:
+def _sharing_caps(jobs: Sequence[EvaluateJob]) -> list[EvaluateJob]:
+    """Name an account for caps that hold for all of the jobs, so that all workers count under it."""
+    account = f"command {secrets.token_hex(6)}"
+    return [
+        job.model_copy(update={"session": job.session.model_copy(update={"account": job.session.account or account})})
+        for job in jobs
+    ]
+
+
+async def _run(job: EvaluateJob, session: Session, *, prefect: bool, pool: str | None, ray: str | None) -> Evaluation:
+    if not (prefect or pool or ray) or items_left(job, session) == 0:
         return await evaluate(job, session)
     await preflight(job, session)
     from flows.prefect_flow import SHARED_SESSION, evaluate_flow
 
     token = SHARED_SESSION.set(session)
     try:
+        if pool:
+            from flows.spread import spread_flow
+
+            return await spread_flow(job, pool)
+        if ray:
+            from flows.ray import ray_flow
+
+            return await ray_flow(job, ray)
         return await evaluate_flow(job)
     finally:
         SHARED_SESSION.reset(token)

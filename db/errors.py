@@ -7,6 +7,7 @@
     │   └── ConfigError               a setting, a key variable or an endpoint that is missing or wrong
     ├── BudgetExceeded                the cap of a run would be passed; what was done is kept, the run can be resumed
     ├── InsufficientCandidates        a node has nothing left to work on, because every call that feeds it failed
+    ├── ToolError                     a call of a tool brought nothing (`nodes.tools`); evidence that is missing
     └── ProviderError                 one call to a model failed (its subclasses are drawn in `providers.errors`)
 
 All of them can be pickled, since flows carry them between processes.

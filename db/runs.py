@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import orjson
 
 from db.errors import ConfigError, did_you_mean
 from db.writer import Row
@@ -15,16 +17,16 @@ from db.writer import Row
 if TYPE_CHECKING:
     from db.database import Database
 
-__all__ = ["ItemRecord", "ItemStatus", "RunKind", "RunRecord", "RunStatus", "RunStore", "new_run_id"]
+__all__ = ["ItemRecord", "ItemStatus", "RunKind", "RunRecord", "RunStatus", "RunStore", "Used", "new_run_id"]
 
-RunKind = Literal["batch", "evaluate", "run", "search"]
+RunKind = Literal["batch", "evaluate", "run", "search", "watch"]
 RunStatus = Literal["done", "failed", "over_budget", "running", "stopped"]
 ItemStatus = Literal["failed", "ok"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """One evaluation, search, batch or single question."""
+    """One evaluation, search, batch, watch or single question."""
 
     id: str
     kind: RunKind
@@ -67,6 +69,15 @@ class ItemRecord:
     trace: str = "{}"
     """JSON: the state after every node."""
     created_at: datetime
+
+
+class Used(NamedTuple):
+    """What the items of a run used, paid now or long before."""
+
+    calls: int
+    tokens: int
+    dollars: Decimal | None
+    """None where a price is unknown."""
 
 
 _ITEM = tuple(field.name for field in fields(ItemRecord))
@@ -133,13 +144,28 @@ class RunStore:
         )
         return self.get(run_id)
 
+    def note(self, run_id: str, notes: Mapping[str, object]) -> None:
+        """Put notes into a run's totals, each in the place of what stood there under its name, whoever else writes."""
+        read, write = "SELECT totals FROM run WHERE id = ?", "UPDATE run SET totals = ? WHERE id = ?"
+        with self._database.engine.begin() as connection:
+            # A change of nothing locks the row, so that what others note at the same moment is not lost.
+            connection.exec_driver_sql(self._database.sql("UPDATE run SET totals = totals WHERE id = ?"), (run_id,))
+            (before,) = connection.exec_driver_sql(self._database.sql(read), (run_id,)).one()
+            after = orjson.dumps({**orjson.loads(before or "{}"), **notes}, default=str)
+            connection.exec_driver_sql(self._database.sql(write), (after.decode(), run_id))
+
+    def find(self, run_id: str) -> RunRecord | None:
+        """Return a run, None where there is none of this id."""
+        rows = self._read(f"SELECT {', '.join(_RUN)} FROM run WHERE id = ?", (run_id,))
+        return _run(rows[0]) if rows else None
+
     def get(self, run_id: str) -> RunRecord:
         """Return a run; raises `ConfigError` with the nearest id where there is none."""
-        rows = self._read(f"SELECT {', '.join(_RUN)} FROM run WHERE id = ?", (run_id,))
-        if not rows:
+        found = self.find(run_id)
+        if found is None:
             near = did_you_mean(run_id, (record.id for record in self.list(limit=200)))
             raise ConfigError(f"There is no run '{run_id}' in {self._database.url_without_password}.{near}")
-        return _run(rows[0])
+        return found
 
     def list(self, *, limit: int = 20, kind: RunKind | None = None) -> tuple[RunRecord, ...]:
         """Return the newest runs, newest first."""
@@ -184,6 +210,27 @@ class RunStore:
         if not include_failed:
             where, parameters = f"{where} AND status = ?", (*parameters, "ok")
         return frozenset(row[0] for row in self._read(f"SELECT item_id FROM item_result WHERE {where}", parameters))
+
+    def used(self, run_id: str) -> Used:
+        """Add up what the items of a run used."""
+        sums = "COALESCE(SUM(calls_used), 0), COALESCE(SUM(prompt_tokens_used + completion_tokens_used), 0)"
+        calls, tokens = self._read(f"SELECT {sums} FROM item_result WHERE run_id = ?", (run_id,))[0]
+        # Dollars are exact text, which no database adds up.
+        costs = [row[0] for row in self._read("SELECT cost_used FROM item_result WHERE run_id = ?", (run_id,))]
+        known = None if None in costs else sum(map(Decimal, costs), Decimal(0))
+        return Used(int(calls), int(tokens), known)
+
+    def scores(self, task: str, *, without: Collection[str] = ()) -> dict[str, dict[str, float]]:
+        """Return what evaluations and searches on a task scored, save some of them, by architecture and item."""
+        sql = (
+            "SELECT r.id, i.architecture_id, i.item_id, i.score FROM item_result i JOIN run r ON r.id = i.run_id "
+            "WHERE r.task = ? AND r.kind IN ('evaluate', 'search') AND i.score IS NOT NULL"
+        )
+        found: dict[str, dict[str, float]] = {}
+        for run, architecture, item, score in self._read(sql, (task,)):
+            if run not in without:
+                found.setdefault(architecture, {})[item] = score
+        return found
 
     def _read(self, sql: str, parameters: Row) -> Sequence[Sequence[Any]]:
         with self._database.engine.connect() as connection:

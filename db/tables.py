@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import Dialect, String, Text
+from sqlalchemy import BigInteger, Dialect, String, Text, UniqueConstraint
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, MetaData, SQLModel
 
@@ -16,8 +16,13 @@ __all__ = [
     "CallFailureRow",
     "CallRow",
     "ItemResultRow",
+    "ProviderBatchCallRow",
+    "ProviderBatchRow",
     "RunRow",
     "SpendingRow",
+    "StudyJobRow",
+    "StudyRow",
+    "TrialRow",
     "UtcText",
     "metadata",
 ]
@@ -99,6 +104,39 @@ class SpendingRow(SQLModel, table=True):
     created_at: datetime = Field(sa_type=UtcText, index=True)
 
 
+class ProviderBatchRow(SQLModel, table=True):
+    """A batch at a provider; written with its mark before the provider is asked for it."""
+
+    __tablename__ = "provider_batch"
+
+    mark: str = Field(primary_key=True, max_length=32)
+    place: str = Field(index=True)
+    alias: str
+    run_id: str = Field(index=True)
+    status: str
+    provider_id: str | None = None
+    lines: int
+    created_at: datetime = Field(sa_type=UtcText)
+    sent_at: datetime | None = Field(default=None, sa_type=UtcText)
+    ended_at: datetime | None = Field(default=None, sa_type=UtcText)
+
+
+class ProviderBatchCallRow(SQLModel, table=True):
+    """A sample that is asked for in a batch; gone once it is stored, so that no key stands in two batches."""
+
+    __tablename__ = "provider_batch_call"
+
+    key: str = Field(primary_key=True, max_length=64)
+    mark: str = Field(foreign_key="provider_batch.mark", index=True)
+    line: int
+    place: int
+    run_id: str
+    item_id: str
+    node: str
+    sample_index: int
+    request: str = Field(sa_type=Text)
+
+
 class ArchitectureRow(SQLModel, table=True):
     """An architecture, named by the hash of its canonical JSON."""
 
@@ -153,6 +191,48 @@ class ItemResultRow(SQLModel, table=True):
     error_message: str | None = Field(default=None, sa_type=Text)
     trace: str = Field(sa_type=Text)
     created_at: datetime = Field(sa_type=UtcText)
+
+
+class StudyRow(SQLModel, table=True):
+    """A search over architectures; its run has the same id."""
+
+    __tablename__ = "study"
+
+    id: str = Field(primary_key=True, max_length=32, foreign_key="run.id")
+    domain: str = Field(max_length=64)
+    data: str = Field(max_length=64)
+    seed: int = Field(sa_type=BigInteger)
+    created_at: datetime = Field(sa_type=UtcText)
+
+
+class TrialRow(SQLModel, table=True):
+    """One architecture that a study tries; its label is the JSON of the point's parameters."""
+
+    __tablename__ = "trial"
+    __table_args__ = (UniqueConstraint("study_id", "point", name="uq_trial_study_id_point"),)
+
+    study_id: str = Field(primary_key=True, max_length=32, foreign_key="study.id")
+    number: int = Field(primary_key=True)
+    point: int
+    architecture_id: str = Field(max_length=64)
+    label: str = Field(sa_type=Text)
+    created_at: datetime = Field(sa_type=UtcText)
+
+
+class StudyJobRow(SQLModel, table=True):
+    """One rung of a trial, or with trial -1 work of the study as a whole: who does it, until when, what came of it."""
+
+    __tablename__ = "study_job"
+
+    study_id: str = Field(primary_key=True, max_length=32, foreign_key="study.id")
+    trial: int = Field(primary_key=True)
+    rung: int = Field(primary_key=True)
+    worker: str
+    leased_until: datetime = Field(sa_type=UtcText)
+    scores: str | None = Field(default=None, sa_type=Text)
+    totals: str | None = Field(default=None, sa_type=Text)
+    created_at: datetime = Field(sa_type=UtcText)
+    told_at: datetime | None = Field(default=None, sa_type=UtcText)
 
 
 metadata: MetaData = SQLModel.metadata

@@ -29,7 +29,14 @@ class Place(NamedTuple):
 
 
 def answered(
-    place: Place, scope: Scope, outcome: Outcome, score: Score, judging: Scope, latency_s: float
+    place: Place,
+    scope: Scope,
+    outcome: Outcome,
+    score: Score,
+    judging: Scope,
+    latency_s: float,
+    *,
+    keep_trace: bool = True,
 ) -> ItemRecord:
     """Make the record of an item that was answered and scored.
 
@@ -37,7 +44,7 @@ def answered(
     """
     judge = judging.totals()
     trace = {
-        "outcome": trace_json(outcome),
+        **({"outcome": trace_json(outcome)} if keep_trace else {}),
         "score": {"reason": score.reason, "source": score.source, "status": score.status},
         "scorer_calls": {"calls": judge.calls, "paid": judge.paid_calls, "cost": _dollars(judge.cost)},
         "failures": _failures(scope, judging),

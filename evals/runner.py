@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nodes.base import AnswerKind
     from providers.gateway import Gateway
 
-__all__ = ["Evaluated", "Runnable", "evaluate_items"]
+__all__ = ["Evaluated", "Runnable", "attempt", "evaluate_items"]
 
 _ENDS_THE_RUN = (AuthError, BudgetExceeded, UserError)
 
@@ -59,6 +59,7 @@ class _Job:
     run_id: str
     fresh: str
     on_item: Callable[[ItemRecord], None] | None
+    keep_trace: bool
     waiting: Iterator[Item]
     done: dict[str, ItemRecord] = field(default_factory=dict)
     stopped: BudgetExceeded | None = None
@@ -77,13 +78,15 @@ async def evaluate_items(
     fresh: str = "",
     retry_failed: bool = False,
     on_item: Callable[[ItemRecord], None] | None = None,
+    keep_trace: bool = True,
 ) -> Evaluated:
     """Answer and score the items of a run that are not in the store yet, `concurrency` at a time.
 
     Every result is committed with its full trace before `on_item` hears of it. An item whose architecture fails is
     stored as failed with the error's class and counts as wrong; `retry_failed` does such items of an earlier go again.
     At the budget's cap no new item is begun, those in flight end if they still can, and `stopped` says so; the call
-    store keeps what an unfinished item has paid for. `fresh` names a sequence of samples of its own.
+    store keeps what an unfinished item has paid for. `fresh` names a sequence of samples of its own. Without
+    `keep_trace` a result holds its score, not the way to it; the calls can be read in the store all the same.
 
     Raises `ConfigError` for items with equal ids or a concurrency below one, and at once every other `UserError` and
     `AuthError`; what is stored stays.
@@ -103,6 +106,7 @@ async def evaluate_items(
         run_id=run_id,
         fresh=fresh,
         on_item=on_item,
+        keep_trace=keep_trace,
         waiting=iter(todo),
     )
     try:
@@ -156,18 +160,25 @@ async def _record(job: _Job, item: Item, scope: Scope, judging: Scope) -> ItemRe
     """Answer and score an item; the scorer's calls are counted apart, so that an architecture's cost is its own."""
     place = Place(job.run_id, job.architecture_id, item.id)
     begin = time.perf_counter()
+    outcome = await attempt(job.architecture, item.prompt, job.gateway, scope, job.task.answer_kind)
+    latency_s = time.perf_counter() - begin
+    if isinstance(outcome, Exception):
+        return failed(place, scope, outcome, latency_s)
+    score = await job.task.scorer.score(item, outcome.answer, Asking(job.gateway, judging))
+    return answered(place, scope, outcome, score, judging, latency_s, keep_trace=job.keep_trace)
+
+
+async def attempt(
+    architecture: Runnable, question: str, gateway: Gateway, scope: Scope, answer_kind: AnswerKind
+) -> Outcome | Exception:
+    """Answer one question of many, or return the error of the architecture; raises what ends the run for all."""
     try:
-        outcome = await job.architecture.run(
-            item.prompt, gateway=job.gateway, scope=scope, answer_kind=job.task.answer_kind
-        )
+        return await architecture.run(question, gateway=gateway, scope=scope, answer_kind=answer_kind)
     except Exception as error:  # one item that breaks a technique must not lose the others
         cause = _cause(error)
         if isinstance(cause, _ENDS_THE_RUN):
             raise cause from error
-        return failed(place, scope, cause, time.perf_counter() - begin)
-    latency_s = time.perf_counter() - begin
-    score = await job.task.scorer.score(item, outcome.answer, Asking(job.gateway, judging))
-    return answered(place, scope, outcome, score, judging, latency_s)
+        return cause
 
 
 def _cause(error: Exception) -> Exception:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from db.errors import ColonnadeError
+from db.errors import ColonnadeError, ConfigError
 from flows.chunks import chunked, tell_watchers
 from flows.limits import LimitHistory, limit_histories
 from flows.session import Session, SessionSettings
@@ -36,6 +36,7 @@ __all__ = [
     "Evaluation",
     "TaskChoice",
     "evaluate",
+    "evaluate_chunk",
     "items_left",
     "preflight",
     "run_chunk",
@@ -175,9 +176,12 @@ _OPEN: dict[str, _Open] = {}
 
 async def run_chunk(chunk: Chunk) -> ChunkDone:
     """Evaluate the items of a chunk that the database does not hold yet."""
+    return await _evaluate_items(_OPEN[chunk.run_id], chunk)
+
+
+async def _evaluate_items(run: _Open, chunk: Chunk) -> ChunkDone:
     from evals import evaluate_items
 
-    run = _OPEN[chunk.run_id]
     evaluated = await evaluate_items(
         run.compiled,
         [run.items[item_id] for item_id in chunk.items],
@@ -194,9 +198,27 @@ async def run_chunk(chunk: Chunk) -> ChunkDone:
     return ChunkDone(items=len(evaluated.results), stopped=str(evaluated.stopped or ""))
 
 
-async def evaluate(job: EvaluateJob, session: Session, *, runner: ChunkRunner = run_chunk) -> Evaluation:
+async def evaluate_chunk(job: EvaluateJob, chunk: Chunk, session: Session) -> ChunkDone:
+    """Evaluate one chunk of a run that another process began and goes on to look after.
+
+    Raises `ConfigError` where the database of this process does not know the run, or its models make the job another.
+    """
+    session.runs.get(chunk.run_id)
+    run = _open(job, session)
+    if run.run_id != chunk.run_id:
+        raise ConfigError(
+            f"Here the job of run {chunk.run_id} would be run {run.run_id}: the task's data or the models differ from "
+            "those where it began; give all machines the same files and the same models."
+        )
+    return await _evaluate_items(run, chunk)
+
+
+async def evaluate(
+    job: EvaluateJob, session: Session, *, runner: ChunkRunner = run_chunk, at_once: int | None = None
+) -> Evaluation:
     """Evaluate a job, or what is left of it; failed items of an earlier go are tried again.
 
+    `at_once` is how many chunks the runner is given at a time; None is as many as fill the job's `concurrency`.
     A cap that stops the run gives the status `over_budget`, with what was done; the same job goes on from there.
     Raises `UserError` for a job that cannot be run at all.
     """
@@ -211,7 +233,7 @@ async def evaluate(job: EvaluateJob, session: Session, *, runner: ChunkRunner = 
     before = session.runs.finish(run.run_id, "running")
     began = time.perf_counter()
     try:
-        reason = await _run_chunks(run, left, runner)
+        reason = await _run_chunks(run, left, runner, at_once or -(-job.concurrency // job.chunk))
         status = "over_budget" if reason else "done"
     except ColonnadeError:
         status = "failed"
@@ -278,13 +300,13 @@ def _open(job: EvaluateJob, session: Session) -> _Open:
     )
 
 
-async def _run_chunks(run: _Open, left: list[str], runner: ChunkRunner) -> str:
-    """Run chunks, enough at a time to fill the window of items; return why they were stopped, or nothing."""
-    at_once = asyncio.Semaphore(max(1, -(-run.job.concurrency // run.job.chunk)))
+async def _run_chunks(run: _Open, left: list[str], runner: ChunkRunner, at_once: int) -> str:
+    """Run chunks, so many at a time; return why they were stopped, or nothing."""
+    places = asyncio.Semaphore(at_once)
     reasons: list[str] = []
 
     async def one(chunk: Chunk) -> None:
-        async with at_once:
+        async with places:
             if not reasons and (reason := (await runner(chunk)).stopped):
                 reasons.append(reason)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextvars import ContextVar
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -20,19 +21,27 @@ from prefect.artifacts import (  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from db.errors import ColonnadeError  # noqa: E402
-from flows.evaluate import Chunk, ChunkDone, EvaluateJob, Evaluation, evaluate, run_chunk  # noqa: E402
+from flows.evaluate import (  # noqa: E402
+    Chunk,
+    ChunkDone,
+    ChunkRunner,
+    EvaluateJob,
+    Evaluation,
+    evaluate,
+    run_chunk,
+)
 from flows.session import Session, open_session  # noqa: E402
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-__all__ = ["SHARED_SESSION", "evaluate_flow"]
+__all__ = ["SHARED_SESSION", "evaluate_flow", "evaluate_reported", "retry_on"]
 
 SHARED_SESSION: ContextVar[Session | None] = ContextVar("SHARED_SESSION", default=None)
 """A session that is open already in this process; where there is none, the flow opens one of its own."""
 
 
-def _retry(_task: object, _task_run: object, state: Any) -> bool:
+def retry_on(_task: object, _task_run: object, state: Any) -> bool:
     """Say whether a failed chunk is worth another try: a broken database or network is, our own errors are not."""
     return not isinstance(state.data, ColonnadeError)
 
@@ -44,7 +53,7 @@ def _retry(_task: object, _task_run: object, state: Any) -> bool:
     persist_result=False,
     retries=2,
     retry_delay_seconds=[1, 5],
-    retry_condition_fn=_retry,
+    retry_condition_fn=retry_on,
 )
 async def chunk_task(chunk: Chunk) -> ChunkDone:
     """Evaluate the items of one chunk."""
@@ -54,16 +63,19 @@ async def chunk_task(chunk: Chunk) -> ChunkDone:
 class _Progress:
     """A progress artifact that is brought up to date after every chunk."""
 
-    def __init__(self, planned: int) -> None:
+    def __init__(self, planned: int, runner: ChunkRunner) -> None:
         self._planned = planned
+        self._runner = runner
         self._done = 0
         self._artifact: UUID | None = None
+        self._making = asyncio.Lock()
 
     async def run(self, chunk: Chunk) -> ChunkDone:
-        """Run a chunk as a Prefect task and report it."""
-        if self._artifact is None:
-            self._artifact = await acreate_progress_artifact(0.0, description=f"Run {chunk.run_id}")
-        done = await chunk_task(chunk)
+        """Run a chunk and report it."""
+        async with self._making:
+            if self._artifact is None:
+                self._artifact = await acreate_progress_artifact(0.0, description=f"Run {chunk.run_id}")
+        done = await self._runner(chunk)
         self._done += done.items
         await aupdate_progress_artifact(self._artifact, min(100.0, 100.0 * self._done / self._planned))
         return done
@@ -74,14 +86,17 @@ async def evaluate_flow(job: EvaluateJob) -> Evaluation:
     """Evaluate one architecture on one task; see `flows.evaluate.evaluate`."""
     session = SHARED_SESSION.get()
     if session is not None:
-        return await _evaluate(job, session)
+        return await evaluate_reported(job, session)
     async with open_session(job.session) as own:
-        return await _evaluate(job, own)
+        return await evaluate_reported(job, own)
 
 
-async def _evaluate(job: EvaluateJob, session: Session) -> Evaluation:
-    progress = _Progress(len(job.task.load().items))
-    evaluation = await evaluate(job, session, runner=progress.run)
+async def evaluate_reported(
+    job: EvaluateJob, session: Session, *, runner: ChunkRunner = chunk_task, at_once: int | None = None
+) -> Evaluation:
+    """Evaluate, with progress and the result as artifacts; by default a chunk is a Prefect task of this process."""
+    progress = _Progress(len(job.task.load().items), runner)
+    evaluation = await evaluate(job, session, runner=progress.run, at_once=at_once)
     await acreate_table_artifact(
         table=[_plain(evaluation.record())],
         key=f"evaluation-{evaluation.run_id}",

@@ -6,10 +6,10 @@ import hashlib
 import os
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from db.calls import CallStore
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from providers.book import ModelBook
     from providers.budget import Amount, Budget
     from providers.caps import Account
+    from providers.caps import Caps as RunCaps
     from providers.redis_link import RedisLink
 
 __all__ = ["database_name", "open_budget", "spent_before"]
@@ -27,21 +28,24 @@ def open_budget(settings: SessionSettings, book: ModelBook, calls: CallStore, li
     """Return the budget of a session, or None where nothing is capped.
 
     It is kept in Redis where there is one and some cap concerns others too: the day's, a key's, a run's, or that of
-    a session with a name. Raises `ConfigError` for a cap in the environment that is no number.
+    a session with a name. With `caps_per_run` the caps of the settings are those of each run. Raises `ConfigError`
+    for a cap in the environment that is no number.
     """
     from providers.budget import Budget
     from providers.caps import Account, CapPlan, day_caps
     from providers.shared_budget import SharedBudget
 
-    caps, written = settings.caps, book.budgets
+    written = book.budgets
+    caps = settings.caps.model_dump(exclude_none=True)
     name = f"session {settings.account or secrets.token_hex(6)}"
+    run = _tighter(written.run, caps) if settings.caps_per_run and caps else written.run
     plan = CapPlan(
-        session=Account(name=name, dollars=caps.dollars, tokens=caps.tokens, calls=caps.calls),
-        run=written.run,
+        session=Account(name=name, **({} if settings.caps_per_run else caps)),
+        run=run,
         day=day_caps(os.environ, written.day),
         keys=written.keys,
     )
-    others = plan.run is not None or plan.day is not None or bool(plan.keys)
+    others = run is not None or plan.day is not None or bool(plan.keys)
     if not caps and not others:
         return None
     if link is not None and (others or settings.account):
@@ -67,6 +71,14 @@ def spent_before(calls: CallStore) -> Callable[[Account], Amount | None]:
         return Amount(spent.cost, spent.prompt_tokens + spent.completion_tokens, spent.calls)
 
     return answer
+
+
+def _tighter(written: RunCaps | None, given: Mapping[str, Any]) -> RunCaps:
+    """Return the lower cap of each measure."""
+    from providers.caps import Caps as RunCaps
+
+    known = written.model_dump(exclude_none=True) if written else {}
+    return RunCaps.model_validate({**known, **{name: min(cap, known.get(name, cap)) for name, cap in given.items()}})
 
 
 def database_name(database: Database) -> str:

@@ -11,19 +11,21 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     from db.calls import CallStore
     from db.database import Database
     from db.runs import RunStore
+    from providers.batching import Batching
     from providers.book import ModelBook
     from providers.gateway import Gateway
     from providers.redis_link import RedisLink
 
-__all__ = ["CacheMode", "Caps", "Session", "SessionSettings", "open_session"]
+__all__ = ["BatchMode", "CacheMode", "Caps", "Session", "SessionSettings", "open_session"]
 
 CacheMode = Literal["on", "off", "refresh", "read-only"]
+BatchMode = Literal["off", "on"]
 
 
 class Caps(BaseModel):
@@ -52,11 +54,21 @@ class SessionSettings(BaseModel):
     techniques: tuple[Path, ...] = ()
     """Python files with techniques of the user's own, loaded by path."""
     caps: Caps = Caps()
+    caps_per_run: bool = False
+    """The caps hold for each run by itself, over all its goes and workers, and not for this session."""
     account: str | None = None
     """Name under which the caps are counted, for sessions on several workers that share one budget through Redis."""
     cache: CacheMode = "on"
     cache_expiry: timedelta | None = None
     """Stored answers that are older are not used; None uses all."""
+    batch: BatchMode = "off"
+    """`on`: models whose provider has a batch API are asked through it, at its price."""
+    batch_deadline: AwareDatetime | None = None
+    """When all answers are to be there; what a batch would bring too late is asked for at once."""
+    batch_linger_s: float = Field(default=2.0, gt=0)
+    """Seconds without a new call after which the calls that wait go out in a batch."""
+    one_model_at_a_time: bool = False
+    """For a machine that holds one model at a time: calls of one model go out together; see `providers.turns`."""
 
     def load_techniques(self) -> None:
         """Load the user's technique files; raises `SpecError` for one that cannot be loaded."""
@@ -108,6 +120,7 @@ async def _opened(
     from flows.purse import database_name, open_budget
     from providers.gateway import Gateway
     from providers.shared_cache import SharedCache
+    from providers.turns import ModelTurns
 
     async with AsyncExitStack() as stack:
         calls = CallStore(database, expiry=settings.cache_expiry)
@@ -119,11 +132,28 @@ async def _opened(
         if shared is not None:
             stack.push_async_callback(shared.aclose)
         gateway = await stack.enter_async_context(
-            Gateway(book, calls, budget=budget, cache=settings.cache, shared=shared, link=link)
+            Gateway(
+                book,
+                calls,
+                budget=budget,
+                cache=settings.cache,
+                shared=shared,
+                link=link,
+                batching=_batching(settings),
+                turns=ModelTurns() if settings.one_model_at_a_time else None,
+            )
         )
         yield Session(
             settings=settings, book=book, database=database, calls=calls, runs=RunStore(database), gateway=gateway
         )
+
+
+def _batching(settings: SessionSettings) -> Batching | None:
+    if settings.batch == "off":
+        return None
+    from providers.batching import Batching
+
+    return Batching(deadline=settings.batch_deadline, linger_s=settings.batch_linger_s)
 
 
 def _spare_collector() -> None:

@@ -11,7 +11,7 @@ from nodes.base import Candidate, Note, State
 from providers.base import Asked, Sample
 from providers.errors import ProviderError
 
-__all__ = ["failure_notes", "latest_score", "made", "needed", "nothing_left", "together"]
+__all__ = ["candidate_of", "failure_notes", "latest_score", "made", "needed", "nothing_left", "together"]
 
 _T = TypeVar("_T")
 
@@ -64,7 +64,7 @@ def failure_notes(node: str, failures: Sequence[ProviderError], what: str) -> li
 
 def nothing_left(node: str, failures: Sequence[ProviderError]) -> InsufficientCandidates:
     """Return the error of a node all of whose calls failed."""
-    last = f", the last with {failures[-1].kind}: {failures[-1]}" if failures else ""
+    last = f", the last with {failures[-1].kind}: {str(failures[-1]).rstrip('.')}" if failures else ""
     return InsufficientCandidates(f"Node {node!r} has nothing left to hand on: {len(failures)} calls failed{last}.")
 
 
@@ -77,10 +77,11 @@ def made(node: str, batches: Iterable[tuple[Asked, tuple[str, ...]]]) -> tuple[C
     samples = [(sample, parents) for asked, parents in batches for sample in asked.samples]
     if not samples:
         raise nothing_left(node, [failure for asked, _ in batches for failure in asked.failures])
-    return tuple(_candidate(node, number, sample, parents) for number, (sample, parents) in enumerate(samples, 1))
+    return tuple(candidate_of(sample, node, number, parents) for number, (sample, parents) in enumerate(samples, 1))
 
 
-def _candidate(node: str, number: int, sample: Sample, parents: tuple[str, ...]) -> Candidate:
+def candidate_of(sample: Sample, node: str, number: int, parents: tuple[str, ...] = ()) -> Candidate:
+    """Make a candidate of a sample; its id is `node:number`, with number counted from 1 over the node's whole run."""
     completion = sample.completion
     logprobs = completion.logprobs
     return Candidate(
@@ -93,6 +94,7 @@ def _candidate(node: str, number: int, sample: Sample, parents: tuple[str, ...])
         mean_logprob=sum(token.logprob for token in logprobs) / len(logprobs) if logprobs else None,
         completion_tokens=completion.usage.completion_tokens,
         finish_reason=completion.finish_reason,
+        logprobs=logprobs,
     )
 
 

@@ -10,12 +10,16 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from nodes.base import Technique
 
-__all__ = ["SECTIONS", "Description", "Setting", "describe_class", "sections"]
+__all__ = ["SECTIONS", "Description", "Setting", "describe_class", "describe_settings", "sections"]
 
 SECTIONS = ("When to use it", "Calls", "Paper", "Symbols", "Example")
 """The sections that every technique's docstring has, in this order, after its summary."""
+
+_LISTS = ("needs", "reads", "gives", "drops", "measures", "requires")
 
 _HEADING = re.compile(r"^(" + "|".join(SECTIONS) + r"):[ \t]*", re.MULTILINE)
 
@@ -64,25 +68,35 @@ def sections(docstring: str) -> tuple[str, dict[str, str]]:
 
 def describe_class(name: str, cls: type[Technique]) -> Description:
     """Describe a technique from its docstring, its class variables and the schema of its settings."""
+    return describe_settings(
+        name,
+        cls,
+        needs=cls.needs,
+        reads=cls.reads,
+        gives=cls.gives,
+        drops=cls.drops,
+        measures=cls.measures,
+        requires=cls.requires,
+    )
+
+
+def describe_settings(name: str, cls: type[BaseModel], **sets: frozenset[Any]) -> Description:
+    """Describe settings by their docstring and schema; `sets` are the fields of `Description` that hold names."""
     intro, named = sections(cls.__doc__ or "")
     summary, _, body = intro.partition("\n")
+    lists = {key: tuple(sorted(sets.get(key, ()))) for key in _LISTS}
     return Description(
         name=name,
         summary=summary.strip(),
         body=body.strip(),
         sections=named,
-        needs=tuple(sorted(cls.needs)),
-        reads=tuple(sorted(cls.reads)),
-        gives=tuple(sorted(cls.gives)),
-        drops=tuple(sorted(cls.drops)),
-        measures=tuple(sorted(cls.measures)),
-        requires=tuple(sorted(cls.requires)),
         settings=_settings(cls),
         module=cls.__module__,
+        **lists,
     )
 
 
-def _settings(cls: type[Technique]) -> tuple[Setting, ...]:
+def _settings(cls: type[BaseModel]) -> tuple[Setting, ...]:
     schema = cls.model_json_schema()
     required = frozenset(schema.get("required", ()))
     found = []
@@ -119,7 +133,13 @@ def _type(entry: Mapping[str, Any], definitions: Mapping[str, Mapping[str, Any]]
     return "any"
 
 
-_KINDS = {"boolean": "true or false", "integer": "whole number", "string": "text"}
+_KINDS = {
+    "boolean": "true or false",
+    "integer": "whole number",
+    "scorer": "scorer",
+    "string": "text",
+    "technique": "technique",
+}
 
 
 def _bounds(entry: Mapping[str, Any]) -> str:

@@ -1,16 +1,14 @@
-"""The page of a technique, in Markdown, made from its docstring and the schema of its settings."""
+"""The page of a technique or a scorer, in Markdown, made from its docstring and the schema of its settings."""
 
 from __future__ import annotations
 
 from nodes.describe import Description
-from nodes.registry import describe
 
 __all__ = ["page"]
 
 
-def page(name: str) -> str:
-    """Return the page of a technique; raises `SpecError` for an unknown one."""
-    about = describe(name)
+def page(about: Description) -> str:
+    """Return the page of what is described."""
     parts = [f"# {about.name}", about.summary]
     if about.body:
         parts.append(about.body)

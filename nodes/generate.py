@@ -34,7 +34,7 @@ class Generate(SeveralModels):
 
     When to use it: as the first step of every architecture, and later as a second opinion, for instance of a stronger
         model where a vote was not sure. Several samples are worth their price only with a step behind them that
-        chooses or merges; they need a temperature above 0.
+        chooses or merges; they need a temperature above 0. What more of them would reach: `colonnade coverage RUN`.
     Calls: m·k, in m requests.
     Paper: Large Language Monkeys: Scaling Inference Compute with Repeated Sampling (arXiv 2407.21787); Archon
         (arXiv 2409.15254), component "generator".
@@ -50,6 +50,7 @@ class Generate(SeveralModels):
 
     gives = frozenset({"candidates"})
     drops = frozenset({"critiques", "scores", "verdicts"})
+    draws_question = "at_start"
 
     examples: tuple[Example, ...] = Field(default=(), description="Worked examples (`question`, `answer`).")
     show_tests: bool = Field(default=False, description="Show the unit tests of the state in the prompt.")

@@ -205,7 +205,9 @@ def read_score(text: str, low: float = 1.0, high: float = 10.0) -> float | None:
     return None
 
 
-_NUMBERED = re.compile(r"^[ \t]*(?:test[ \t]*)?\(?(\d{1,3})[.):][ \t]+(\S[^\n]*)$", re.IGNORECASE | re.MULTILINE)
+_NUMBERED = re.compile(
+    r"^[ \t]*[*_]*(?:test[ \t]*)?\(?(\d{1,3})[.):][*_]*[ \t]+(\S[^\n]*)$", re.IGNORECASE | re.MULTILINE
+)
 _BULLET = re.compile(r"^[ \t]*[-•*][ \t]+(\S[^\n]*)$", re.MULTILINE)
 
 

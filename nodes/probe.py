@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from pydantic import BaseModel
+
+from db.errors import ColonnadeError
 from nodes.base import Candidate, State, Technique
 from nodes.describe import Description
 from nodes.registry import describe, get, name_of
 from nodes.testing import Prompt, Script, ScriptedContext
+from providers.base import TokenLogprob
 
 __all__ = ["QUESTION", "Probe", "example_nodes", "probes", "reply_in_format", "sample_state"]
 
@@ -28,6 +32,9 @@ def sample_state() -> State:
             index=number - 1,
             critique=f"Point {number} is weak.",
             verdict=number % 2 == 1,
+            mean_logprob=-number / 10,
+            completion_tokens=10 + number,
+            logprobs=tuple(TokenLogprob(token, -number / 10, ((token, -number / 10), ("?", -3.0))) for token in "ab"),
         ).scored("earlier", number / 10)
         for number, answer in enumerate(answers, 1)
     )
@@ -37,9 +44,14 @@ def sample_state() -> State:
 
 
 def reply_in_format(prompt: Prompt, index: int) -> str:
-    """Reply to a prompt of the built-in techniques in the format that it asks for; anything else gets a plain text."""
+    """Reply to a prompt of the built-in techniques in the format that it asks for; anything else gets a plain text.
+
+    A score is a number in 0..1 that follows from the text.
+    """
     if reply := _FORMATS.get(prompt.template):
         return reply(prompt)
+    if prompt.kind == "score":
+        return str(len(prompt.text) % 10 / 10)
     return f"Sample {index} of {prompt.model}.\nAnswer: 12"
 
 
@@ -71,6 +83,10 @@ class Probe:
     state: State = field(default_factory=sample_state)
     script: Script = reply_in_format
 
+    def __post_init__(self) -> None:
+        if formats := dict(_example_replies(self.technique)):
+            object.__setattr__(self, "script", _with(formats, self.script))
+
     def __str__(self) -> str:
         settings = self.technique.model_dump(mode="json", exclude_defaults=True)
         return f"{self.name}({', '.join(f'{key}={value}' for key, value in settings.items())})"
@@ -88,6 +104,27 @@ class Probe:
         """Run the technique with its script and return the result with the context's history."""
         context = ScriptedContext(self.script)
         return self.run(context), context
+
+
+def _example_replies(part: object) -> Iterator[tuple[str, str | Callable[[Mapping[str, object]], str]]]:
+    """Yield the replies that a technique gives as examples, and those of the scorers and techniques within it."""
+    if isinstance(part, tuple):
+        for one in part:
+            yield from _example_replies(one)
+    elif isinstance(part, BaseModel):
+        yield from getattr(type(part), "example_replies", {}).items()
+        for name in type(part).model_fields:
+            yield from _example_replies(getattr(part, name))
+
+
+def _with(formats: Mapping[str, str | Callable[[Mapping[str, object]], str]], script: Script) -> Script:
+    def answer(prompt: Prompt, index: int) -> str | ColonnadeError:
+        known = formats.get(prompt.template)
+        if known is None:
+            return script(prompt, index)
+        return known if isinstance(known, str) else known(prompt.variables)
+
+    return answer
 
 
 def probes(name: str, *, replies: Mapping[str, str] | None = None) -> tuple[Probe, ...]:

@@ -11,11 +11,12 @@ from pydantic import Field
 
 from nodes.base import ZERO, Candidate, Context, Estimator, NodePlan, Note, Range, Shape, State
 from nodes.calls import failure_notes, needed, together
+from nodes.comparing import blank_pair, pair_variables
 from nodes.parsing import read_preference, read_ranking
-from nodes.planning import kept, listing, used
+from nodes.planning import kept, listing
 from nodes.registry import technique
 from nodes.settings import OneModel
-from nodes.shown import blanks, quoted, shown
+from nodes.shown import quoted, shown
 from providers.base import Asked
 
 __all__ = ["Rank"]
@@ -116,14 +117,7 @@ class Rank(OneModel):
         return _Ranked([won / (2 * (count - 1)) for won in wins], notes)
 
     async def _compare(self, question: str, first: Candidate, second: Candidate, context: Context) -> Asked:
-        pair = shown((first, second), critiques=self.use_critiques)
-        variables = {
-            "question": quoted(question),
-            "candidates": pair,
-            "first": pair[0].text,
-            "second": pair[1].text,
-            "keep": 1,
-        }
+        variables = pair_variables(question, first, second, critiques=self.use_critiques)
         return await self.ask(context, "rank_pair", variables)
 
     def plan(self, shape: Shape, estimator: Estimator) -> NodePlan:
@@ -136,9 +130,7 @@ class Rank(OneModel):
             calls = Range(*(1 if count >= 2 else 0 for count in shape.candidates))
             call = self.foretell(estimator, "rank", variables, inserted, calls)
         else:
-            pair = blanks(2, critiques=self.use_critiques and shape.critique_tokens.high > 0)
-            variables = {"question": "", "candidates": pair, "first": "", "second": "", "keep": 1}
-            both = used(shape, critiques=self.use_critiques).times(Range(2, 2, 2))
+            pair = blank_pair(shape, critiques=self.use_critiques)
             calls = Range(*(count * max(0, count - 1) for count in shape.candidates))
-            call = self.foretell(estimator, "rank_pair", variables, shape.question.plus(both), calls)
+            call = self.foretell(estimator, "rank_pair", pair.variables, pair.inserted, calls)
         return NodePlan((call,) if call.calls != ZERO else (), kept(shape, self.keep))

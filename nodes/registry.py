@@ -18,28 +18,24 @@ from typing import TYPE_CHECKING, TypeVar
 
 from db.errors import SpecError, did_you_mean
 from nodes.base import Technique
+from nodes.catalog import GROUPS
 from nodes.describe import SECTIONS, Description, describe_class, sections
+from nodes.parts import load_entry_point, points_of
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+    from nodes.parts import Parts
+    from nodes.scorers.base import Scorer
+    from nodes.tools.base import Tool
 
 __all__ = ["BUILT_IN", "GROUP", "describe", "get", "load_file", "name_of", "names", "technique"]
 
 GROUP = "colonnade.nodes"
 """The entry-point group by which a package brings techniques: `name = "package.module:Class"`."""
 
-BUILT_IN = (
-    "critique",
-    "fuse",
-    "generate",
-    "judge",
-    "rank",
-    "refine",
-    "unit_test_evaluate",
-    "unit_test_generate",
-    "verify",
-    "vote",
-)
+BUILT_IN = tuple(sorted(name for group in GROUPS.values() for name in group))
+"""The techniques that ship, in alphabetical order."""
 
 _T = TypeVar("_T", bound=Technique)
 
@@ -68,7 +64,7 @@ def get(name: str) -> type[Technique]:
         if name in BUILT_IN:
             importlib.import_module(f"nodes.{name}")
         elif points := _entry_points().get(name):
-            _load_entry_point(name, points)
+            load_entry_point("technique", name, points, _classes)
         else:
             raise SpecError(f"There is no technique {name!r}.{did_you_mean(name, names())}")
     return _classes[name]
@@ -93,7 +89,7 @@ def describe(name: str) -> Description:
 
 
 def load_file(path: str | Path) -> tuple[str, ...]:
-    """Load a user's Python file and return the names of the techniques that it registers.
+    """Load a user's Python file with techniques, scorers or tools; return the names of the techniques.
 
     The module gets a private name made from the file's path, so that a file in a folder called `nodes` neither
     shadows this package nor is shadowed by it. A file that was loaded already is not loaded again. Raises `SpecError`
@@ -113,9 +109,12 @@ def load_file(path: str | Path) -> tuple[str, ...]:
             raise
         raise SpecError(f"The technique file {str(path)!r} fails with {type(error).__name__}: {error}") from error
     found = tuple(sorted(name for name, cls in _classes.items() if cls.__module__ == module_name))
-    if not found:
+    if not found and not any(parts.of_module(module_name) for parts in _parts()):
         _take_back(module_name)
-        raise SpecError(f"The file {str(path)!r} registers no technique; put @technique('its_name') above its class.")
+        raise SpecError(
+            f"The file {str(path)!r} registers no technique, scorer or tool; "
+            "put @technique('its_name') above its class."
+        )
     _loaded_files[module_name] = found
     return found
 
@@ -133,34 +132,22 @@ def _execute(module_name: str, file: Path) -> None:
 def _take_back(module_name: str) -> None:
     for name in [name for name, cls in _classes.items() if cls.__module__ == module_name]:
         del _classes[name]
+    for parts in _parts():
+        parts.take_back(module_name)
     sys.modules.pop(module_name, None)
+
+
+def _parts() -> tuple[Parts[Scorer], Parts[Tool]]:
+    # Imported when needed: a scorer's module may load a technique's, which registers itself here.
+    from nodes.scorers.registry import SCORERS
+    from nodes.tools.registry import TOOLS
+
+    return SCORERS, TOOLS
 
 
 @lru_cache(maxsize=1)
 def _entry_points() -> dict[str, tuple[EntryPoint, ...]]:
-    from importlib.metadata import entry_points
-
-    found: dict[str, tuple[EntryPoint, ...]] = {}
-    for point in entry_points(group=GROUP):
-        found[point.name] = (*found.get(point.name, ()), point)
-    return found
-
-
-def _load_entry_point(name: str, points: tuple[EntryPoint, ...]) -> None:
-    if len({point.value for point in points}) > 1:
-        places = " and ".join(sorted(point.value for point in points))
-        raise SpecError(f"Two packages bring a technique {name!r} ({places}); uninstall one of them.")
-    try:
-        points[0].load()
-    except SpecError:
-        raise
-    except Exception as error:
-        raise SpecError(
-            f"The technique {name!r} of {points[0].value} cannot be loaded ({type(error).__name__}: {error}); "
-            "reinstall or remove its package."
-        ) from error
-    if name not in _classes:
-        raise SpecError(f"{points[0].value} is an entry point for {name!r} but registers no technique of that name.")
+    return points_of(GROUP)
 
 
 def _check(name: str, cls: type[Technique]) -> None:

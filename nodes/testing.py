@@ -12,14 +12,32 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from db.errors import ColonnadeError
-from nodes.base import AnswerKind, CallPlan, Candidate, Range, Shape, State, Technique, exactly
+from nodes.base import (
+    AnswerKind,
+    CallPlan,
+    Candidate,
+    Embedded,
+    Measured,
+    Range,
+    Shape,
+    State,
+    Technique,
+    exactly,
+)
 from nodes.prompting import render
 from nodes.registry import get
 from providers.base import Asked, Completion, Message, Sample, Sampling, Usage
-from providers.errors import ProviderError
+from providers.errors import MalformedReply, ProviderError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from providers.scoring import ScoreKind
 
 __all__ = [
     "Prompt",
@@ -32,6 +50,7 @@ __all__ = [
     "in_order",
     "shape_of",
     "try_out",
+    "word_vectors",
 ]
 
 
@@ -45,10 +64,11 @@ class Prompt(NamedTuple):
     n: int
     sampling: Sampling | None
     first: int | None
+    kind: Literal["sample", "score", "embed"] = "sample"
 
     @property
     def text(self) -> str:
-        """The user's message."""
+        """The last message: the user's, or the assistant's where a reply is to be continued or scored."""
         return self.messages[-1].content
 
 
@@ -107,9 +127,13 @@ class ScriptedContext:
         sampling: Sampling | None = None,
         first: int | None = None,
         system: str | None = None,
+        prefix: str | None = None,
+        cancellable: bool = False,
     ) -> Asked:
         """Answer one request from the script."""
         messages = render(self._style, template, variables, system=system)
+        if prefix is not None:
+            messages = (*messages, Message("assistant", prefix))
         request = (model, messages, sampling or Sampling())
         if first is None:
             first_index = self._taken[request]
@@ -119,14 +143,83 @@ class ScriptedContext:
         prompt = Prompt(model, template, variables, messages, n, sampling, first)
         self.history.append(prompt)
         replies = [(index, self._script(prompt, index)) for index in range(first_index, first_index + n)]
-        if self._arrival is not None:
-            for _ in range(self._arrival.randrange(8)):
-                await asyncio.sleep(0)
+        await self._arrive()
         for _, reply in replies:
             if isinstance(reply, ColonnadeError) and not isinstance(reply, ProviderError):
                 raise reply
         samples = tuple(_sample(prompt, index, reply) for index, reply in replies if isinstance(reply, str))
         return Asked(samples, tuple(reply for _, reply in replies if isinstance(reply, ProviderError)))
+
+    async def stored(
+        self,
+        model: str,
+        template: str,
+        variables: Mapping[str, object],
+        *,
+        n: int,
+        sampling: Sampling | None = None,
+        first: int = 0,
+        system: str | None = None,
+    ) -> frozenset[int]:
+        """Name nothing: a script keeps no samples."""
+        return frozenset()
+
+    async def score(
+        self,
+        model: str,
+        kind: ScoreKind,
+        template: str,
+        variables: Mapping[str, object],
+        *,
+        reply: str | None = None,
+    ) -> Measured:
+        """Read a score in the script's reply, which is the text of a number."""
+        messages = render(self._style, template, variables)
+        if reply is not None:
+            messages = (*messages, Message("assistant", reply))
+        prompt = Prompt(model, template, variables, messages, 1, None, 0, "score")
+        self.history.append(prompt)
+        said = self._script(prompt, 0)
+        await self._arrive()
+        if isinstance(said, ProviderError):
+            return Measured(None, said)
+        if isinstance(said, ColonnadeError):
+            raise said
+        try:
+            return Measured(float(said))
+        except ValueError:
+            return Measured(None, MalformedReply("the scripted reply is no number"))
+
+    async def embed(self, model: str, texts: Sequence[str]) -> Embedded:
+        """Return vectors of the words of each text; the script may let a text fail."""
+        messages = tuple(Message("user", text) for text in texts)
+        prompt = Prompt(model, "embed", {}, messages, len(texts), None, 0, "embed")
+        self.history.append(prompt)
+        replies = [self._script(prompt, index) for index in range(len(texts))]
+        await self._arrive()
+        for reply in replies:
+            if isinstance(reply, ProviderError):
+                return Embedded(None, reply)
+            if isinstance(reply, ColonnadeError):
+                raise reply
+        return Embedded(word_vectors(texts))
+
+    async def _arrive(self) -> None:
+        if self._arrival is not None:
+            for _ in range(self._arrival.randrange(8)):
+                await asyncio.sleep(0)
+
+
+def word_vectors(texts: Sequence[str], size: int = 64) -> NDArray[np.float32]:
+    """Return unit vectors that count the words of each text by a hash, (texts, size): alike where words are shared."""
+    import numpy as np
+
+    vectors = np.zeros((len(texts), size), dtype=np.float32)
+    for row, text in enumerate(texts):
+        for word in text.lower().split() or [""]:
+            vectors[row, int.from_bytes(hashlib.sha256(word.encode()).digest()[:4], "big") % size] += 1
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
 
 
 def byte_count(messages: Sequence[Message]) -> int:
@@ -213,6 +306,25 @@ class ScriptedEstimator:
             requests=Range(*(count / n for count in calls)),
             prompt_tokens=inserted.plus(exactly(around)),
             completion_tokens=self.completion(model, sampling, template),
+        )
+
+    def score(
+        self, model: str, template: str, variables: Mapping[str, object], *, inserted: Range, calls: Range
+    ) -> CallPlan:
+        """Plan scores, which write nothing."""
+        return replace(
+            self.call(model, template, variables, inserted=inserted, calls=calls), completion_tokens=exactly(0)
+        )
+
+    def embed(self, model: str, *, inserted: Range, calls: Range) -> CallPlan:
+        """Plan embeddings, of as many requests as there are texts at most."""
+        return CallPlan(
+            model=model,
+            template="embed",
+            calls=calls,
+            requests=Range(min(1, calls.low), min(1, calls.likely), calls.high),
+            prompt_tokens=inserted,
+            completion_tokens=exactly(0),
         )
 
     def completion(self, model: str, sampling: Sampling | None, template: str) -> Range:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from nodes.base import Candidate, Context, Estimator, NodePlan, Note, Shape, State
+from nodes.base import Candidate, Context, Estimator, NodePlan, Note, Range, Shape, State
 from nodes.calls import failure_notes, needed, together
 from nodes.choosing import OnNone, passing, surviving
 from nodes.parsing import read_test_results
@@ -32,11 +32,12 @@ class UnitTestEvaluate(OneModel):
     One call per candidate shows all statements and asks for a result on each. The score is the share of tests passed; a
     result that cannot be read, or whose call failed, is None, counts as not passed, and is noted. What is said of one
     candidate never moves to another. `keep: all_passed` hands on those that pass every test; where none does, `on_none`
-    says what goes on: the `best`, `all` in order, or nothing (`fail`). Without tests the candidates go on as they came.
+    says what goes on: the `best`, `all` in order, or nothing (`fail`). Without tests nothing is asked, and the
+    candidates go on as they came, the first ones where `keep` is a number.
 
     When to use it: behind a unit_test_generate. A model's results on its own statements are a filter for gross errors,
         not a proof; for code that can be run, run it.
-    Calls: n.
+    Calls: n; 0 without tests.
     Paper: Archon (arXiv 2409.15254), component "unit test evaluator".
     Symbols: n is the number of candidates that come in; `tests_passed` = share of the tests that the best one passes.
     Example:
@@ -63,7 +64,8 @@ class UnitTestEvaluate(OneModel):
         """Evaluate all candidates at once; raises `InsufficientCandidates` where nothing came in, or by `on_none`."""
         candidates = needed(state, context.node)
         if not state.tests:
-            untested = tuple(candidate.scored(context.node, 0.0) for candidate in candidates)
+            first = self.keep if isinstance(self.keep, int) else None
+            untested = tuple(candidate.scored(context.node, 0.0) for candidate in candidates[:first])
             skipped = Note(context.node, "skipped", "there are no unit tests; the candidates go on as they came")
             return replace(state, candidates=untested).measured(tests_passed=0.0).noted(skipped)
         variables = {"question": quoted(state.question), "tests": [quoted(test) for test in state.tests]}
@@ -90,11 +92,14 @@ class UnitTestEvaluate(OneModel):
         return tuple(ordered if self.keep == "all" else ordered[: self.keep]), notes
 
     def plan(self, shape: Shape, estimator: Estimator) -> NodePlan:
-        """Foretell one call per candidate."""
+        """Foretell one call per candidate, or none where there may be no tests."""
         tests = max(1, round(shape.tests.likely))
         variables = {"question": "", "candidate": "", "tests": [""] * tests}
         inserted = shape.question.plus(shape.candidate_tokens).plus(shape.tests.times(shape.test_tokens))
-        call = self.foretell(estimator, "unit_test_evaluate", variables, inserted, shape.candidates)
+        calls = shape.candidates
+        if shape.tests.low < 1:
+            calls = Range(0, calls.likely if shape.tests.likely else 0, calls.high if shape.tests.high else 0)
+        call = self.foretell(estimator, "unit_test_evaluate", variables, inserted, calls)
         if self.keep == "all_passed":
             return NodePlan((call,), shape._replace(candidates=surviving(shape.candidates)))
         return NodePlan((call,), kept(shape, None if self.keep == "all" else self.keep))

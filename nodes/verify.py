@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -12,6 +10,7 @@ from pydantic import Field
 from nodes.base import Candidate, Context, Estimator, NodePlan, Note, Shape, State
 from nodes.calls import failure_notes, needed, together
 from nodes.choosing import OnNone, passing, surviving
+from nodes.ordinals import ordinals
 from nodes.parsing import read_verdict
 from nodes.registry import technique
 from nodes.settings import OneModel
@@ -58,10 +57,10 @@ class Verify(OneModel):
         """Verify all candidates at once; raises `InsufficientCandidates` where nothing came in, or by `on_none`."""
         candidates = needed(state, context.node)
         question = quoted(state.question)
-        ordinals = _ordinals([candidate.text for candidate in candidates])
+        numbers = ordinals([candidate.text for candidate in candidates])
         verified = await together(
             self._verify(question, candidate, ordinal, context)
-            for candidate, ordinal in zip(candidates, ordinals, strict=True)
+            for candidate, ordinal in zip(candidates, numbers, strict=True)
         )
         judged = [candidate for candidate, _ in verified]
         notes = [note for _, found in verified for note in found]
@@ -95,13 +94,3 @@ class Verify(OneModel):
         inserted = inserted.plus(reason.completion_tokens)
         verdict = self.foretell(estimator, "verify_verdict", variables, inserted, shape.candidates)
         return NodePlan((reason, verdict), shape._replace(candidates=surviving(shape.candidates), verdicts=True))
-
-
-def _ordinals(texts: Sequence[str]) -> list[int]:
-    """Number each text among those before it that are the same, from 0."""
-    seen: Counter[str] = Counter()
-    ordinals = []
-    for text in texts:
-        ordinals.append(seen[text])
-        seen[text] += 1
-    return ordinals

@@ -15,6 +15,7 @@ __all__ = [
     "Completion",
     "FinishReason",
     "Message",
+    "Progress",
     "Reply",
     "Request",
     "Role",
@@ -91,6 +92,22 @@ class Completion:
     logprobs: tuple[TokenLogprob, ...] | None = None
 
 
+class Progress:
+    """How far a request for one sample has come: the transport writes it, whoever gives the request up reads it."""
+
+    __slots__ = ("rent", "usage")
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        """What has been billed so far, as far as the transport knows; None: it knows nothing."""
+        self.rent: Decimal | None = None
+        """Dollars of the machine's time, where it is paid by the hour."""
+
+    def forget(self) -> None:
+        """Begin anew, for another attempt."""
+        self.usage = self.rent = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WireRequest:
     """What a transport is asked: the resolved model, parameters with defaults applied, the samples wanted."""
@@ -105,6 +122,9 @@ class WireRequest:
     """A 63-bit seed for each index, derived from the call's key; for transports that are deterministic (embedded)."""
     continue_final: bool = False
     timeout_s: float = 600.0
+    progress: Progress | None = field(default=None, compare=False, repr=False)
+    """Where a transport that can says how far it has come, so that a sample that is cancelled can be paid for; for one
+    index."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +140,8 @@ class Transport(Protocol):
     """A way to reach models; one instance per endpoint, alive as long as the gateway.
 
     `complete` raises a `ProviderError` subclass and nothing else, and stops the work on cancellation. Retries,
-    cache, limits, budget and prices are the gateway's affair.
+    cache, limits, budget and prices are the gateway's affair. One that is cancelled leaves the request's `progress`, if
+    it has one and the transport knows, at what the server will bill.
     """
 
     async def complete(self, request: WireRequest) -> Reply:

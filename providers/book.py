@@ -19,6 +19,9 @@
         endpoints:
           - {base_url: "http://gpu-1:8000/v1"}
           - {base_url: "http://gpu-2:8000/v1", api_key_env: GPU_2_KEY, limits: {in_flight: 32}}
+      hurried:                                  # batches of up to 5,000 requests, with --batch
+        use: openai/gpt-4o-mini
+        batch: {rows: 5000}
       "recorded/*":                               # every model of a recording: recorded/gpt-4o, …
         transport: replay
         replay: {path: "${DATA}/outputs.jsonl.gz", text: [outputs, "{model}", text]}
@@ -42,7 +45,7 @@ from db.errors import ConfigError, SpecError, did_you_mean
 from providers.builtin import built_in, suggestions
 from providers.caps import Budgets, read_budgets
 from providers.found import Found
-from providers.models import Address, Capabilities, Defaults, Limits, ModelSpec, ReplaySource
+from providers.models import Address, BatchSettings, Capabilities, Defaults, Limits, ModelSpec, ReplaySource
 from providers.prices import Price, listed
 from providers.registry import require_transport
 from providers.scrub import remember
@@ -54,6 +57,7 @@ MODELS_VARIABLE = "COLONNADE_MODELS"
 
 _TOP = ("models", "budgets")
 _SECTIONS: Mapping[str, type[BaseModel]] = {
+    "batch": BatchSettings,
     "capabilities": Capabilities,
     "defaults": Defaults,
     "endpoints": Address,
@@ -228,8 +232,8 @@ def _on_top_of_base(place: str, alias: str, entry: dict[str, object], env: Mappi
         # Another endpoint is another model: neither its samples nor its price are those of the base.
         merged.update(identity="", price=None)
     if {"base_url", "endpoints"} & entry.keys():
-        # A key is not sent to an address that it was not meant for.
-        merged.update(api_key_env=None)
+        # A key is not sent to an address that it was not meant for, and another server may have no batch API.
+        merged.update(api_key_env=None, batch=None)
     for key, value in entry.items():
         inner = merged.get(key)
         merged[key] = {**inner, **value} if isinstance(inner, dict) and isinstance(value, dict) else value
@@ -251,6 +255,8 @@ def _on_top_of_transport(alias: str, entry: dict[str, object], env: Mapping[str,
         elif entry.get("base_url") is None:
             entry.setdefault("api_key_env", "OPENAI_API_KEY")
             entry["base_url"] = own
+            if own is None and entry.get("batch", {}) is not None:
+                entry["batch"] = {"api": "openai", **_mapping(entry.get("batch"))}
     if transport == "replay":
         entry["capabilities"] = {"n": True, "stop": False, **capabilities}
     return entry

@@ -10,7 +10,8 @@ from db.calls import CallStore
 from db.spending import FailureRecord, Ledger, SpendingRecord
 from providers.base import Usage
 from providers.errors import ProviderError
-from providers.payer import Paid, Question, Unpaid
+from providers.payer import Paid, Unpaid
+from providers.question import Bill, Question
 from providers.scrub import scrub
 
 __all__ = ["Bookkeeper"]
@@ -52,6 +53,12 @@ class Bookkeeper:
     async def not_kept(self, question: Question, bought: Iterable[Paid]) -> None:
         """Write down what samples cost that were paid and are not stored."""
         paid = [(sample.completion.usage, sample.cost) for sample in bought]
+        if self._ledger is not None and paid:
+            await self._ledger.put(spending=_spending(question, paid, datetime.now(UTC)))
+
+    async def cut(self, question: Question, bills: Iterable[Bill]) -> None:
+        """Write down what samples cost that were cancelled."""
+        paid = [(bill.usage, bill.cost) for bill in bills]
         if self._ledger is not None and paid:
             await self._ledger.put(spending=_spending(question, paid, datetime.now(UTC)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 
-from providers.models import Capabilities, Defaults, Limits, ModelSpec
+from providers.models import BatchSettings, Capabilities, Defaults, Limits, ModelSpec
 from providers.prices import Price, known_providers, listed
 
 __all__ = ["EMBEDDED", "KEY_VARIABLES", "OPENAI_URL", "VLLM_URL", "built_in", "suggestions"]
@@ -50,6 +50,8 @@ KEY_VARIABLES: Mapping[str, str] = {
 
 _EVERYTHING = Capabilities(n=True, logprobs=True, top_logprobs=True, stop=True, seed=True, prefix_continuation=True)
 _OPENAI = Capabilities(n=True, logprobs=True, top_logprobs=True, stop=True, seed=True)
+# The requests of a batch go there with the call that creates it, which may take a while.
+_ANTHROPIC_BATCH = BatchSettings(api="anthropic", rows=100_000, bytes=256_000_000, create_s=600)
 _FURTHER_PROVIDERS = frozenset({"openrouter", "huggingface"})
 
 
@@ -99,6 +101,7 @@ def _openai(name: str, model: str, env: Mapping[str, str]) -> ModelSpec:
         max_output=found.max_output if found else None,
         capabilities=_OPENAI,
         identity=f"openai/{model}@{url}" if url else f"openai/{model}",
+        batch=None if url else BatchSettings(api="openai"),
     )
 
 
@@ -133,4 +136,5 @@ def _litellm(name: str, provider: str, model: str) -> ModelSpec:
         max_output=found.max_output if found else None,
         capabilities=Capabilities(stop=True),
         identity=f"litellm/{name}",
+        batch=_ANTHROPIC_BATCH if provider == "anthropic" else None,
     )

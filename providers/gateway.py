@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import nullcontext
 from decimal import Decimal
 from types import TracebackType
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Self
 
 from db.calls import CallStore
 from db.errors import ColonnadeError, UserError
@@ -20,56 +20,35 @@ from providers.book import ModelBook
 from providers.bookkeeper import Bookkeeper
 from providers.budget import Budget
 from providers.caps import Charge
-from providers.codec import Stored, as_record, from_record
-from providers.endpoints import Endpoint, Endpoints
+from providers.codec import Stored
+from providers.embedding import Embedded, EmbedRequest, as_embedded
+from providers.endpoints import Endpoints
 from providers.errors import AuthError, ProviderError
+from providers.finish import to_the_end
 from providers.flights import Flights
-from providers.keys import digest_request, sample_key
+from providers.keeper import CacheMode, Keeper
+from providers.keys import sample_key
 from providers.memory import Memory
 from providers.models import ModelSpec
-from providers.payer import Meter, Paid, Payer, Question, Unpaid, require_price
+from providers.payer import Meter, Paid, Payer, Unpaid, require_price
 from providers.preflight import preflight
+from providers.question import Question, Race, answer_question, embed_question, score_question
 from providers.redis_link import RedisLink
-from providers.replicas import ReplicaStatus
-from providers.scope import Scope
-from providers.scoring import SCORED, Score, ScoreRequest, as_score
-from providers.shared_cache import Hot, SharedCache, oldest_of
-from providers.tally import Totals
+from providers.scope import Cut, Scope
+from providers.scoring import Score, ScoreRequest, as_score
+from providers.shared_cache import SharedCache, oldest_of
+from providers.status import GatewayStatus
 from providers.telemetry import handed_out_cached
+from providers.turns import ModelTurns
+
+if TYPE_CHECKING:
+    from providers.batching import Batching, Collector
 
 __all__ = ["CacheMode", "Gateway", "GatewayStatus"]
-
-CacheMode = Literal["off", "on", "read-only", "refresh"]
-"""on: read and write. off: neither. refresh: pay anew and replace what is stored. read-only: read, write nothing."""
 
 _Outcome = Stored | ColonnadeError
 _LOOK_S = (0.01, 0.25)
 """Seconds between two looks for a sample that another process is paying for: the first, and the longest."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatewayStatus:
-    """A snapshot for progress displays; counts since the gateway was opened."""
-
-    in_flight: int
-    """Requests that are out now."""
-    paid: Totals
-    """Samples that were paid, with their tokens and dollars."""
-    cached_calls: int
-    """Samples that were handed out and cost nothing."""
-    requests: int
-    """Attempts over the wire."""
-    retries: int
-    failures: int
-    """Samples that did not come, after all retries."""
-    uncertain: int
-    """Attempts that broke off (timeout, reset, cancelled), so that what was billed for them is not known."""
-    interrupted: int
-    """Samples that a killed process of the same run had sent for and not stored: they may have been billed too."""
-    budget_dollars: Decimal | None
-    reserved_dollars: Decimal
-    replicas: tuple[ReplicaStatus, ...] = ()
-    """The endpoints that were used, by address: whether they answer, how busy they are."""
 
 
 class Gateway:
@@ -77,7 +56,8 @@ class Gateway:
 
     `store` None keeps nothing beyond memory. Transports are made at first use and live as long as the gateway; the
     store, the budget, the shared cache and the link stay open when the gateway closes. With a link to Redis, the limits
-    of endpoints are kept together with the other processes that use it.
+    of endpoints are kept together with the other processes that use it. With `batching`, which needs a store, calls to
+    models that have a batch API go through it; with `turns`, models are asked one after the other.
     """
 
     def __init__(
@@ -89,6 +69,8 @@ class Gateway:
         cache: CacheMode = "on",
         shared: SharedCache | None = None,
         link: RedisLink | None = None,
+        batching: Batching | None = None,
+        turns: ModelTurns | None = None,
     ) -> None:
         self._store = store
         self._shared = None if cache == "off" else shared
@@ -96,13 +78,15 @@ class Gateway:
         self._budget = budget
         self._endpoints = Endpoints(book, link)
         self._meter = Meter()
-        self._payer = Payer(budget, self._meter)
+        self._collector = None if batching is None else _collector(batching, book, self._endpoints, store, cache)
+        self._payer = Payer(budget, self._meter, self._collector)
+        self._turns = turns
         self._memory = Memory()
         self._flights = Flights(store.database if store is not None else None)
         self._flying: dict[str, asyncio.Future[_Outcome]] = {}
         self._cached = 0
-        self._refreshed: set[str] = set()
         self._cache: CacheMode = cache
+        self._keeper = Keeper(store, cache, self._books)
 
     async def __aenter__(self) -> Self:
         return self
@@ -111,9 +95,13 @@ class Gateway:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         try:
-            await self._endpoints.aclose()
+            if self._collector is not None:
+                await self._collector.aclose()
         finally:
-            self._flights.close()
+            try:
+                await self._endpoints.aclose()
+            finally:
+                self._flights.close()
 
     def spec(self, model: str) -> ModelSpec:
         """Return what is known of a model; raises `ConfigError` for an unknown one."""
@@ -127,8 +115,24 @@ class Gateway:
         """See that every model can be paid, reached and is served; raises `ConfigError` in one sentence."""
         endpoints = [self._endpoints.of(model) for model in dict.fromkeys(models)]
         for endpoint in endpoints:
-            require_price(endpoint.spec, self._budget, Charge(key=endpoint.key_label))
+            # A run of any name, so that caps on runs count.
+            require_price(endpoint.spec, self._budget, Charge(run_id="-", key=endpoint.key_label))
         await preflight(endpoints)
+
+    @property
+    def budget(self) -> Budget | None:
+        """What holds the caps; None where nothing is capped."""
+        return self._budget
+
+    @property
+    def turns(self) -> ModelTurns | None:
+        """The turns of models; None where calls to all of them go out together."""
+        return self._turns
+
+    @property
+    def collector(self) -> Collector | None:
+        """What gathers calls for batch APIs, with its report; None where batching is off."""
+        return self._collector
 
     def status(self) -> GatewayStatus:
         """Return the counts so far."""
@@ -147,24 +151,55 @@ class Gateway:
             replicas=self._endpoints.status(),
         )
 
-    async def ask(self, request: Request, n: int = 1, *, scope: Scope, node: str, first: int | None = None) -> Asked:
+    async def ask(
+        self,
+        request: Request,
+        n: int = 1,
+        *,
+        scope: Scope,
+        node: str,
+        first: int | None = None,
+        cancellable: bool = False,
+    ) -> Asked:
         """Return n samples of a request, from the cache or paid, in index order, and the errors of those that failed.
 
         The indices are taken before the first await; `first` names the first one instead of taking the next. Raises
         `AuthError`, `BudgetExceeded` and `UserError`s, but only after what else was under way has been kept.
+
+        `cancellable` is for samples of which some will be cancelled: each goes out as a request of its own, streamed
+        where the endpoint can, and cancelling this call settles what had come by then, which takes up to a second or
+        so. It is counted in the scope (`Scope.cut`) and in no cache; what an endpoint does not tell is `uncertain`.
         """
-        question = self._question(request, scope)
+        race = Race() if cancellable else None
+        question = answer_question(self._endpoints.of(request.model), request, scope, node, race)
         digest = question.digest
         indices = scope.take(digest.hash, n) if first is None else range(first, first + n)
         keyed = {index: sample_key(digest, index) for index in indices}
-        outcomes = await self._collect(question, keyed, scope, node)
+        try:
+            outcomes = await self._collect(question, keyed, scope, node)
+        except asyncio.CancelledError:
+            await self._given_up(question, scope, node)
+            raise
+        return self._asked(question, outcomes, scope, node)
+
+    async def stored(self, request: Request, n: int = 1, *, scope: Scope, first: int = 0) -> frozenset[int]:
+        """Return which of the indices first, …, first + n - 1 have a sample in the cache; asks and takes nothing."""
+        question = answer_question(self._endpoints.of(request.model), request, scope, "", None)
+        keyed = {index: sample_key(question.digest, index) for index in range(first, first + n)}
+        here = {index for index, key in keyed.items() if self._memory.get(key) is not None}
+        found = await self._keeper.find(key for index, key in keyed.items() if index not in here)
+        return frozenset(here | {index for index, key in keyed.items() if key in found})
+
+    def _asked(self, question: Question, outcomes: Mapping[int, _Outcome], scope: Scope, node: str) -> Asked:
+        """Count what came in the scope; raises what ends a run."""
+        name = question.endpoint.spec.name
         samples: list[Sample] = []
         failures: list[ProviderError] = []
         fatal: ColonnadeError | None = None
-        for index in indices:
+        for index in sorted(outcomes):
             outcome = outcomes[index]
             if isinstance(outcome, Stored):
-                sample = _sample(outcome, request.model, index, scope)
+                sample = _sample(outcome, name, question.number(index), scope)
                 scope.use(node, sample)
                 samples.append(sample)
             elif isinstance(outcome, ProviderError) and not isinstance(outcome, AuthError):
@@ -179,68 +214,43 @@ class Gateway:
             raise fatal
         return Asked(tuple(samples), tuple(failures))
 
+    async def _given_up(self, question: Question, scope: Scope, node: str) -> None:
+        """Count what was paid for a caller who was cancelled."""
+        race, name = question.race, question.endpoint.spec.name
+        if race is None:
+            return
+        for bill in race.cut:
+            scope.cut(Cut(node, name, bill.usage, bill.cost))
+        for stored in race.bought:
+            # It came and is kept; whoever asks for it in this scope later finds it in the cache.
+            if scope.claims(stored.key, stored.payer):
+                scope.cut(Cut(node, name, stored.completion.usage, stored.cost))
+                self._meter.tally.cancelled += 1
+        await self._books.cut(question, race.cut)
+
     async def score(self, request: ScoreRequest, *, scope: Scope, node: str) -> Score:
         """Return a score of given text, from the cache or paid; see `providers.scoring`.
 
         Raises the `ProviderError` with which it failed, `BudgetExceeded`, and `UserError`s.
         """
-        question = self._scored(request, scope)
-        key = sample_key(question.digest, 0)
-        outcome = (await self._collect(question, {0: key}, scope, node))[0]
-        if not isinstance(outcome, Stored):
-            if isinstance(outcome, ProviderError):
-                scope.fail(node, outcome)
-            raise outcome
-        sample = _sample(outcome, request.model, 0, scope)
-        scope.use(node, sample)
-        return as_score(sample)
+        question = score_question(self._endpoints.of(request.model), request, scope, node)
+        outcomes = await self._collect(question, {0: sample_key(question.digest, 0)}, scope, node)
+        return as_score(_all(self._asked(question, outcomes, scope, node))[0])
 
-    def _scored(self, request: ScoreRequest, scope: Scope) -> Question:
-        endpoint = self._endpoints.of(request.model)
-        digest = digest_request(
-            identity=endpoint.identity,
-            messages=request.messages,
-            sampling=SCORED,
-            fresh=scope.fresh,
-            extra=endpoint.extra,
-            score=request.kind,
-        )
-        return Question(
-            endpoint=endpoint,
-            messages=request.messages,
-            sampling=SCORED,
-            continue_final=False,
-            digest=digest,
-            affinity=scope.item_id,
-            charge=Charge(scope.run_id, endpoint.key_label),
-            score=request.kind,
-        )
+    async def embed(self, request: EmbedRequest, *, scope: Scope, node: str) -> Embedded:
+        """Return the vectors of texts, from the cache or paid; see `providers.embedding`.
 
-    def _question(self, request: Request, scope: Scope) -> Question:
-        endpoint = self._endpoints.of(request.model)
-        sampling = endpoint.sampling(request.sampling)
-        if request.continue_final:
-            endpoint.require("prefix_continuation")
-        digest = digest_request(
-            identity=endpoint.identity,
-            messages=request.messages,
-            sampling=sampling,
-            continue_final=request.continue_final,
-            fresh=scope.fresh,
-            extra=endpoint.extra,
-        )
-        if sampling.seed is not None and not endpoint.spec.capabilities.seed:
-            # It stays in the key, so that seeds keep their samples apart, but an endpoint without seeds is not sent it.
-            sampling = replace(sampling, seed=None)
-        return Question(
-            endpoint=endpoint,
-            messages=request.messages,
-            sampling=sampling,
-            continue_final=request.continue_final,
-            digest=digest,
-            affinity=scope.item_id,
-            charge=Charge(scope.run_id, endpoint.key_label),
-        )
+        Raises `ConfigError` where the endpoint gives none, the `ProviderError` with which a text failed,
+        `BudgetExceeded`, and `UserError`s; the vectors that came are kept all the same.
+        """
+        texts = list(dict.fromkeys(request.texts))
+        if not texts:
+            return as_embedded(())
+        question = embed_question(self._endpoints.of(request.model), texts, scope, node)
+        keyed = {place: sample_key(digest, 0) for place, digest in enumerate(question.digests)}
+        outcomes = await self._collect(question, keyed, scope, node)
+        samples = dict(zip(texts, _all(self._asked(question, outcomes, scope, node)), strict=True))
+        return as_embedded([samples[text] for text in request.texts])
 
     async def _collect(
         self, question: Question, keyed: Mapping[int, str], scope: Scope, node: str
@@ -283,13 +293,9 @@ class Gateway:
 
     async def _obtain(self, question: Question, keyed: Mapping[int, str], scope: Scope, node: str) -> None:
         """Resolve the future of every index, from the store or by paying."""
-        missing = dict(keyed)
-        readable = self._readable(keyed)
-        if self._store is not None and readable:
-            for key, record in (await self._store.find(readable)).items():
-                self._cached += 1
-                self._resolve(from_record(record))
-                missing = {index: other for index, other in missing.items() if other != key}
+        found = await self._keeper.find(keyed.values())
+        self._found(found.values())
+        missing = {index: key for index, key in keyed.items() if key not in found}
         if missing and self._shared is not None and self._cache != "refresh":
             await self._buy_once(self._shared, question, missing, scope, node)
         elif missing:
@@ -307,7 +313,10 @@ class Gateway:
                 claim = await shared.claim(list(wanted.values()), oldest=oldest, lock=self._cache == "on")
                 hot = {index: claim.found[key] for index, key in wanted.items() if key in claim.found}
                 if hot:
-                    await self._take_over(question, hot, shared.home, node)
+                    # Those that only another database holds are stored in ours before they are used.
+                    foreign = {index: one for index, one in hot.items() if one.home != shared.home}
+                    await self._keeper.take_over(question, foreign)
+                    self._found(one.stored for one in hot.values())
                 mine = {index: key for index, key in wanted.items() if key in claim.mine}
                 if mine:
                     tasks.create_task(self._buy_claimed(shared, question, mine, scope, node, again=again))
@@ -329,48 +338,17 @@ class Gateway:
         """Buy what is locked for us; `again` says that another had the lock before and may have stored a sample."""
         missing = dict(mine)
         try:
-            if again and self._store is not None:
-                for key, record in (await self._store.find(list(mine.values()))).items():
-                    self._cached += 1
-                    self._resolve(from_record(record))
-                    missing = {index: other for index, other in missing.items() if other != key}
+            if again:
+                found = await self._keeper.find(mine.values())
+                self._found(found.values())
+                missing = {index: key for index, key in mine.items() if key not in found}
             if missing:
                 await self._buy(question, missing, scope, node)
         finally:
             shared.release(mine.values())
 
-    async def _take_over(self, question: Question, hot: Mapping[int, Hot], home: str, node: str) -> None:
-        """Use samples of the hot cache; those that only another database holds are stored in ours first."""
-        foreign = {index: one for index, one in hot.items() if one.home != home}
-        if foreign and self._store is not None and self._cache == "on":
-            await self._store.put(
-                [
-                    as_record(
-                        one.stored,
-                        identity=question.endpoint.identity,
-                        alias=question.endpoint.spec.name,
-                        node=node,
-                        index=index,
-                        request=question.digest.payload.decode(),
-                        served=None,
-                        created_at=one.created_at,
-                    )
-                    for index, one in foreign.items()
-                ]
-            )
-        for one in hot.values():
-            self._cached += 1
-            self._resolve(one.stored)
-
-    def _readable(self, keyed: Mapping[int, str]) -> list[str]:
-        if self._cache == "off":
-            return []
-        if self._cache == "refresh":
-            return [key for key in keyed.values() if key in self._refreshed]
-        return list(keyed.values())
-
     async def _buy(self, question: Question, missing: Mapping[int, str], scope: Scope, node: str) -> None:
-        groups = _groups(question, sorted(missing))
+        groups = question.groups(sorted(missing))
         if len(groups) == 1:
             await self._buy_group(question, groups[0], missing, scope, node)
             return
@@ -382,76 +360,66 @@ class Gateway:
         self, question: Question, indices: Sequence[int], keys: Mapping[int, str], scope: Scope, node: str
     ) -> None:
         with self._flights.flight(scope.run_id, len(indices)) as flight:
-            outcomes = await self._payer.pay(question, tuple(indices), tuple(keys[index] for index in indices), flight)
-            payer = (scope.run_id, scope.item_id)
-            bought = [outcome for outcome in outcomes if isinstance(outcome, Paid)]
-            failed = [outcome for outcome in outcomes if isinstance(outcome, Unpaid)]
-            try:
-                samples = await self._commit(question, bought, keys, payer, node)
-                for stored in samples:
-                    self._resolve(stored)
-                if self._shared is not None and self._cache != "read-only":
-                    self._shared.land(samples)
-                await self._books.failed(question, failed, item_id=scope.item_id, node=node)
-                for outcome in failed:
-                    self._flying[keys[outcome.index]].set_result(outcome.error)
-            except ColonnadeError as error:
-                for index in indices[: len(outcomes)]:
-                    future = self._flying[keys[index]]
-                    if not future.done():
-                        future.set_result(error)
+            async with nullcontext() if self._turns is None else self._turns.of(question.endpoint.identity):
+                keys_asked = tuple(keys[index] for index in indices)
+                outcomes = await self._payer.pay(question, tuple(indices), keys_asked, flight)
+            keeping = self._keep(question, outcomes, keys, scope, node)
+            # What was paid is kept before its caller may go, so that it can say what became of it.
+            await (keeping if question.race is None else to_the_end(keeping))
         rest = {index: keys[index] for index in indices[len(outcomes) :]}
         if rest:
             await self._buy(question, rest, scope, node)
 
-    async def _commit(
-        self, question: Question, bought: Sequence[Paid], keys: Mapping[int, str], payer: tuple[str, str], node: str
-    ) -> list[Stored]:
-        """Make samples durable; where another process was first, its samples stand in place of ours."""
-        samples = [
-            Stored(
-                key=keys[paid.index],
-                completion=paid.completion,
-                cost=paid.cost,
-                latency_s=paid.latency_s,
-                payer=payer,
-            )
-            for paid in bought
-        ]
-        if self._store is None or not samples:
-            return samples
-        if self._cache in ("off", "read-only"):
-            await self._books.not_kept(question, bought)
-            return samples
-        endpoint, request = question.endpoint, question.digest.payload.decode()
-        records = [
-            as_record(
-                stored,
-                identity=endpoint.identity,
-                alias=endpoint.spec.name,
-                node=node,
-                index=paid.index,
-                request=request,
-                served=paid.served_model,
-                key_label=question.charge.key or None,
-            )
-            for stored, paid in zip(samples, bought, strict=True)
-        ]
-        standing = await self._store.put(records, replace=self._cache == "refresh")
-        if self._cache == "refresh":
-            self._refreshed.update(record.key for record in records)
-        if not standing:
-            return samples
-        await self._books.not_kept(question, [paid for paid in bought if keys[paid.index] in standing])
-        return [
-            replace(from_record(standing[stored.key]), payer=payer) if stored.key in standing else stored
-            for stored in samples
-        ]
+    async def _keep(
+        self,
+        question: Question,
+        outcomes: Sequence[Paid | Unpaid],
+        keys: Mapping[int, str],
+        scope: Scope,
+        node: str,
+    ) -> None:
+        """Store what came of a request, write down what did not come, and resolve the future of each."""
+        payer = (scope.run_id, scope.item_id)
+        bought = [outcome for outcome in outcomes if isinstance(outcome, Paid)]
+        failed = [outcome for outcome in outcomes if isinstance(outcome, Unpaid)]
+        try:
+            samples = await self._keeper.keep(question, bought, keys, payer)
+            if question.race is not None:
+                question.race.bought += samples
+            for stored in samples:
+                self._resolve(stored)
+            if self._shared is not None and self._cache != "read-only":
+                self._shared.land(samples)
+            await self._books.failed(question, failed, item_id=scope.item_id, node=node)
+            for unpaid in failed:
+                self._flying[keys[unpaid.index]].set_result(unpaid.error)
+            if self._collector is not None and self._collector.takes(question):
+                await self._collector.kept(question, [keys[outcome.index] for outcome in outcomes])
+        except ColonnadeError as error:
+            for outcome in outcomes:
+                future = self._flying[keys[outcome.index]]
+                if not future.done():
+                    future.set_result(error)
+
+    def _found(self, samples: Iterable[Stored]) -> None:
+        for stored in samples:
+            self._cached += 1
+            self._resolve(stored)
 
     def _resolve(self, stored: Stored) -> None:
         if self._cache != "off":
             self._memory.put(stored)
         self._flying[stored.key].set_result(stored)
+
+
+def _collector(
+    batching: Batching, book: ModelBook, endpoints: Endpoints, store: CallStore | None, cache: CacheMode
+) -> Collector:
+    from providers.batching import Collector
+
+    if store is None:
+        raise ValueError("batches need a store, in which they are found again")
+    return Collector(batching, book, endpoints, store, keep=cache in ("on", "refresh"), look=cache == "on")
 
 
 def _sample(stored: Stored, alias: str, index: int, scope: Scope) -> Sample:
@@ -466,19 +434,8 @@ def _sample(stored: Stored, alias: str, index: int, scope: Scope) -> Sample:
     )
 
 
-def _groups(question: Question, indices: Sequence[int]) -> list[list[int]]:
-    """Divide indices into requests: one with n = k where the endpoint can, else one each.
-
-    With a seed only neighbours go together, since a server draws the samples of one request from seed, seed + 1, …
-    """
-    endpoint: Endpoint = question.endpoint
-    if not endpoint.many:
-        return [[index] for index in indices]
-    groups: list[list[int]] = []
-    for index in indices:
-        near = groups and (question.sampling.seed is None or index == groups[-1][-1] + 1)
-        if near and len(groups[-1]) < endpoint.spec.limits.max_n:
-            groups[-1].append(index)
-        else:
-            groups.append([index])
-    return groups
+def _all(asked: Asked) -> tuple[Sample, ...]:
+    """Return all samples; raises the error of the first one that did not come."""
+    if asked.failures:
+        raise asked.failures[0]
+    return asked.samples

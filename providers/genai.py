@@ -48,10 +48,8 @@ _PROVIDERS: Mapping[str, str] = {
 """What litellm calls a provider, and the conventions otherwise."""
 
 
-def operation(spec: ModelSpec, *, scores: bool = False) -> str:
-    """Return `gen_ai.operation.name`; the conventions have no word for a score of given text."""
-    if scores:
-        return "score"
+def operation(spec: ModelSpec) -> str:
+    """Return `gen_ai.operation.name` of a request for answers."""
     return "text_completion" if spec.api == "completions" else "chat"
 
 

@@ -54,4 +54,5 @@ def rates_of(spec: ModelSpec) -> RateLimits:
 def tokens_asked(spec: ModelSpec, messages: Sequence[Message], max_tokens: int | None, n: int) -> int:
     """Return the tokens that a request may use, as providers estimate it: prompt and n answers at full length."""
     prompt = sum(estimate_tokens(message.content) + _TOKENS_PER_MESSAGE for message in messages)
-    return prompt + n * (max_tokens or spec.max_output or _UNKNOWN_ANSWER)
+    most = max_tokens if max_tokens is not None else spec.max_output or _UNKNOWN_ANSWER
+    return prompt + n * most

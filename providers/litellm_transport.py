@@ -6,8 +6,9 @@ import asyncio
 import importlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from providers.base import Message, Reply, WireRequest
 from providers.errors import (
@@ -20,6 +21,9 @@ from providers.errors import (
 )
 from providers.scrub import scrub
 from providers.wire import error_for_status, read_reply, request_body, retry_after_seconds
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 __all__ = ["LiteLLMTransport"]
 
@@ -46,8 +50,27 @@ class LiteLLMTransport:
         extra = {**self._extra, **_taken(body, "continue_final_message", "add_generation_prompt")}
         if extra:
             body["extra_body"] = extra
+        response = await self._called(litellm, litellm.acompletion, body, request)
+        return read_reply(response.model_dump(), request)
+
+    async def embed(self, request: WireRequest) -> object:
+        """Ask for the vectors of texts; see `providers.embedding`."""
+        litellm = self._litellm or await self._load()
+        body: dict[str, object] = {"model": request.model, "input": [one.content for one in request.messages]}
+        if self._extra:
+            body["extra_body"] = self._extra
+        response = await self._called(litellm, litellm.aembedding, body, request)
+        return response.model_dump()
+
+    async def _called(
+        self,
+        litellm: ModuleType,
+        function: Callable[..., Awaitable[BaseModel]],
+        body: dict[str, object],
+        request: WireRequest,
+    ) -> BaseModel:
         try:
-            response = await litellm.acompletion(
+            return await function(
                 **body,
                 api_base=self._url,
                 api_key=self._key,
@@ -59,7 +82,6 @@ class LiteLLMTransport:
             raise
         except Exception as error:  # noqa: BLE001 - litellm's errors share no base class; all are mapped or raised
             raise self._mapped(litellm, error, request) from None
-        return read_reply(response.model_dump(), request)
 
     async def list_models(self) -> tuple[str, ...]:
         """Name nothing: most of these providers keep no list that litellm could ask for."""

@@ -9,16 +9,33 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
-from providers.prices import Price
+from providers.base import Usage
+from providers.prices import Price, cost
 
-__all__ = ["Address", "Api", "Capabilities", "Defaults", "Feature", "Limits", "ModelSpec", "ReplaySource", "Routing"]
+__all__ = [
+    "Address",
+    "Api",
+    "BatchApiName",
+    "BatchSettings",
+    "Capabilities",
+    "Defaults",
+    "Feature",
+    "Limits",
+    "ModelSpec",
+    "ReplaySource",
+    "Routing",
+]
 
 Feature = Literal["logit_bias", "logprobs", "n", "prefix_continuation", "seed", "stop", "top_logprobs", "usage"]
-Api = Literal["chat", "completions"]
-"""`completions`: a base model without a chat template is given the contents of the messages, one after the other."""
+Api = Literal["chat", "completions", "embeddings"]
+"""`completions`: a base model without a chat template is given the contents of the messages, one after the other.
+`embeddings`: it gives vectors of texts and no answers."""
+BatchApiName = Literal["anthropic", "openai", "vllm"]
 Routing = Literal["affinity", "round-robin"]
 """How calls are spread over the endpoints of one model; see `providers.replicas`."""
 
+_BATCH_SHARE = Decimal("0.5")
+"""What a call in a batch costs with most providers, as a share of its price."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -115,6 +132,37 @@ class Address(_Frozen):
     _plain = field_validator("base_url")(_plain_url)
 
 
+class BatchSettings(_Frozen):
+    """The batch API of a model's provider; what it may be given and what it costs."""
+
+    api: BatchApiName
+    """openai: files and batches, as compatible servers have them too. anthropic: message batches. vllm: `run-batch`."""
+    base_url: str | None = None
+    """Where it is; None: where the model is."""
+    command: tuple[str, ...] = ("vllm", "run-batch")
+    """The program of `api: vllm`; it is given `-i`, `-o` and `--model`."""
+    discount: Decimal | None = Field(default=None, ge=0, le=1)
+    """What a call in a batch costs, as a share of the model's price; None: by the price's `batch`, and half without."""
+    rows: int = Field(default=50_000, ge=1)
+    """Requests in one batch, at most."""
+    bytes: int = Field(default=200_000_000, ge=1)
+    """Bytes of one batch, at most."""
+    tokens: int | None = Field(default=None, ge=1)
+    """Tokens of prompts and answers that may be queued at once; None: found out when the provider refuses more."""
+    window_h: float = Field(default=24, gt=0)
+    """Hours after which the provider gives a batch up."""
+    expected_s: float = Field(default=3600, gt=0)
+    """How long a batch takes, for a deadline; only until the first one has ended."""
+    margin_s: float = Field(default=900, ge=0)
+    """Seconds before a deadline when batches that are still open are cancelled and their rest is asked for at once."""
+    poll_s: float = Field(default=5, gt=0)
+    """Seconds between two looks at a batch; they grow to a twentieth of its age, up to a minute."""
+    create_s: float = Field(default=60, gt=0)
+    """Seconds that the request that creates a batch may take; so long an interrupted one is looked for."""
+
+    _plain = field_validator("base_url")(_plain_url)
+
+
 class ModelSpec(_Frozen):
     """A model as Colonnade knows it; made by `ModelBook.resolve`."""
 
@@ -149,11 +197,23 @@ class ModelSpec(_Frozen):
     extra_body: dict[str, JsonValue] = Field(default_factory=dict)
     """Further fields of the request, for what only this server knows."""
     replay: ReplaySource | None = None
+    batch: BatchSettings | None = None
+    """None: it has no batch API."""
     settled: tuple[str, ...] = ()
     """Capabilities that models.yaml states, which nothing that was found changes."""
 
     _named = field_validator("api_key_env")(_variable_name)
     _plain = field_validator("base_url")(_plain_url)
+
+    def batch_cost(self, usage: Usage) -> Decimal | None:
+        """Return the dollars of a usage by the batch API; None where the price, or that API, is unknown."""
+        if self.batch is None or self.price is None:
+            return None
+        if self.batch.discount is None and self.price.batch is not None:
+            return cost(usage, Price(prompt=self.price.batch.prompt, completion=self.price.batch.completion))
+        whole = cost(usage, self.price)
+        share = _BATCH_SHARE if self.batch.discount is None else self.batch.discount
+        return None if whole is None else whole * share
 
     @model_validator(mode="after")
     def _replays_something(self) -> Self:

@@ -7,23 +7,30 @@ than all that the gateway adds, knows addresses and headers and does what is rar
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import orjson
 
 from providers.base import Message, Reply, WireRequest
-from providers.errors import CallTimeout, ConnectionFailed, MalformedReply, ProviderError
+from providers.embedding import no_embeddings
+from providers.errors import BadRequest, CallTimeout, ConnectionFailed, MalformedReply, ProviderError
 from providers.models import Api
 from providers.plain import plain_body, read_plain
 from providers.poster import CONNECT_S, Answer, Poster
 from providers.scrub import scrub
+from providers.streaming import USAGE_OPTIONS, Assembly
 from providers.wire import error_for_status, read_reply, request_body, retry_after_seconds
 
 if TYPE_CHECKING:
     from openai import APIConnectionError, APIStatusError, AsyncOpenAI
 
 __all__ = ["OpenAITransport"]
+
+_NO_SUCH_PATH = frozenset({404, 405, 501})
+_NO_SUCH_MODEL = re.compile(r"(?i)model_not_found|model .{0,200}(does not exist|not found)")
+_OPTIONS = re.compile(r"(?i)stream.?options|include_usage|continuous_usage")
 
 
 class OpenAITransport:
@@ -46,6 +53,7 @@ class OpenAITransport:
         self._extra = dict(extra_body or {})
         # OpenAI's newer models refuse max_tokens, older compatible servers know nothing else.
         self._limit_field = "max_completion_tokens" if base_url is None else "max_tokens"
+        self._options = USAGE_OPTIONS[base_url is None :]
         self._response = httpx.Response
         self._client = openai.AsyncOpenAI(
             base_url=base_url,
@@ -60,12 +68,43 @@ class OpenAITransport:
         )
 
     async def complete(self, request: WireRequest) -> Reply:
-        """Answer one request; see `providers.wire` for what is sent and how errors are told apart."""
+        """Answer one request; see `providers.wire` for what is sent and how errors are told apart.
+
+        One with a `progress` is streamed.
+        """
         if self._api == "completions":
-            body = plain_body(request)
-            return read_plain(await self.post("/completions", body, timeout_s=request.timeout_s), request)
-        body = request_body(request, limit_field=self._limit_field)
-        return read_reply(await self.post("/chat/completions", body, timeout_s=request.timeout_s), request)
+            path, body, read = "/completions", plain_body(request), read_plain
+        else:
+            path, body, read = "/chat/completions", request_body(request, limit_field=self._limit_field), read_reply
+        if request.progress is None:
+            return read(await self.post(path, body, timeout_s=request.timeout_s), request)
+        return read(await self._streamed(path, body, request), request)
+
+    async def _streamed(self, path: str, body: dict[str, object], request: WireRequest) -> object:
+        """Ask for a stream and put it together; a server that refuses an option of streams is asked without it."""
+        while True:
+            options = self._options[0]
+            asked = {**body, "stream": True, **({"stream_options": options} if options else {}), **self._extra}
+            assembly = Assembly(request)
+            answer = await self._poster.stream(
+                path, orjson.dumps(asked), timeout_s=request.timeout_s, feed=assembly.feed
+            )
+            if 200 <= answer.status < 300:
+                return self._parsed(answer) if answer.body else assembly.answer()
+            refusal = self._refusal(answer)
+            if not isinstance(refusal, BadRequest) or options is None or not _OPTIONS.search(str(refusal)):
+                raise refusal
+            if options is self._options[0]:
+                self._options = self._options[1:]
+
+    async def embed(self, request: WireRequest) -> object:
+        """Ask for the vectors of texts; see `providers.embedding`."""
+        texts = [message.content for message in request.messages]
+        body = {"model": request.model, "input": texts, **self._extra}
+        answer = await self._poster.post("/embeddings", orjson.dumps(body), timeout_s=request.timeout_s)
+        if answer.status in _NO_SUCH_PATH and not _NO_SUCH_MODEL.search(answer.body.decode("utf-8", "replace")):
+            raise no_embeddings(request.model, str(self._refusal(answer)).rstrip("."))
+        return self._read(answer)
 
     async def post(self, path: str, body: dict[str, object], *, timeout_s: float) -> object:
         """Send a body, the endpoint's further fields added, to a path under the base URL and return what is answered.
@@ -74,9 +113,14 @@ class OpenAITransport:
         """
         if self._extra:
             body.update(self._extra)
-        answer = await self._poster.post(path, orjson.dumps(body), timeout_s=timeout_s)
+        return self._read(await self._poster.post(path, orjson.dumps(body), timeout_s=timeout_s))
+
+    def _read(self, answer: Answer) -> object:
         if not 200 <= answer.status < 300:
             raise self._refusal(answer)
+        return self._parsed(answer)
+
+    def _parsed(self, answer: Answer) -> object:
         try:
             return orjson.loads(answer.body)
         except orjson.JSONDecodeError:

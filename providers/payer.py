@@ -5,52 +5,33 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from db.errors import ColonnadeError, ConfigError
-from providers.base import Completion, Message, Reply, Sampling, Transport, Usage, WireRequest
+from providers.base import Completion, Progress, Reply, Usage, WireRequest
 from providers.budget import Amount, Budget, Reservation
 from providers.caps import Charge
-from providers.endpoints import Endpoint
 from providers.errors import ConnectionFailed, ContentFiltered, ProviderError
 from providers.flights import Flight
-from providers.keys import RequestDigest, sample_seed
 from providers.limiters import tokens_asked
+from providers.limits import Permit
 from providers.models import ModelSpec
 from providers.notices import log_retry
 from providers.prices import cost
+from providers.question import Bill, Question
 from providers.replicas import Answered, Replica, Route
 from providers.retry import is_uncertain
-from providers.scoring import ScoreKind, measure
 from providers.tally import Tally
+from providers.telemetry import Attempt
 from providers.telemetry import attempt as attempt_span
 
-__all__ = ["Meter", "Paid", "Payer", "Question", "Unpaid", "require_price"]
+if TYPE_CHECKING:
+    from providers.batching import Collector
+
+__all__ = ["Meter", "Paid", "Payer", "Unpaid", "require_price"]
 
 _BYTES_PER_MESSAGE = 16
 """Upper bound of the tokens that a chat template adds to a message."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """A request with its endpoint and its defaults applied, hashed."""
-
-    endpoint: Endpoint
-    messages: tuple[Message, ...]
-    sampling: Sampling
-    continue_final: bool
-    digest: RequestDigest
-    affinity: str = ""
-    """Calls of one affinity share prompts, so they go to one replica where that is not busy; the item's id."""
-    score: ScoreKind | None = None
-    """A score of the messages is wanted, not an answer to them."""
-    charge: Charge
-    """Whose call it is, for the accounts of the budget."""
-
-    async def put(self, transport: Transport, wire: WireRequest) -> Reply:
-        """Ask it of a transport."""
-        if self.score is None:
-            return await transport.complete(wire)
-        return await measure(transport, wire, self.score, api=self.endpoint.spec.api)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +43,13 @@ class Paid:
     cost: Decimal | None
     latency_s: float
     served_model: str | None
+    batched: bool = False
+    """It came by a batch, which is billed once however often its results are read."""
+
+    @property
+    def billed(self) -> Usage:
+        """What its provider counted."""
+        return self.completion.usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +74,16 @@ class Meter:
         self.retries = 0
         self.failures = 0
         self.uncertain = 0
-        """Attempts that broke off, so that nobody knows what the provider billed for them."""
+        """Attempts that broke off or were cancelled, so that nobody knows what the provider billed for them."""
 
 
 class Payer:
-    """Asks endpoints within a budget."""
+    """Asks endpoints within a budget; through a collector, where there is one, those that have a batch API."""
 
-    def __init__(self, budget: Budget | None, meter: Meter) -> None:
+    def __init__(self, budget: Budget | None, meter: Meter, collector: Collector | None = None) -> None:
         self._budget = budget
         self._meter = meter
+        self._collector = collector
 
     async def pay(
         self, question: Question, indices: tuple[int, ...], keys: tuple[str, ...], flight: Flight
@@ -105,26 +94,50 @@ class Payer:
         every index.
         """
         reservation: Reservation | None = None
+        wire = question.wire(indices, keys)
         try:
             if self._budget is not None:
-                worst = self._worst_case(question, len(indices))
+                worst = self._worst_case(question, wire)
                 reservation = await self._budget.reserve(worst, question.charge)
-            answered = await self._ask(question, indices, keys, flight)
+            gathered, moved = None, False
+            if self._collector is not None and self._collector.takes(question):
+                gathered = await self._collector.ask(question, wire, keys)
+                moved = gathered is None
+            answered = await self._ask(question, wire, flight) if gathered is None else gathered.answered
         except ColonnadeError as error:
             self._meter.failures += len(indices)
             self._release(reservation)
             # A failure is kept with its item; its frames, which hold the whole request, are not.
             error.with_traceback(None)
             return [Unpaid(index, error) for index in indices]
+        except asyncio.CancelledError:
+            self._cut(question, wire.progress, reservation)
+            raise
         except BaseException:
             self._release(reservation)
             raise
-        _learn(question.endpoint, asked=len(indices), came=len(answered.reply.completions))
-        return self._settle(question, indices, answered, reservation)
+        asked = len(indices) if gathered is None else gathered.asked
+        question.learn(asked=asked, came=len(answered.reply.completions))
+        outcomes = self._settle(question, indices, answered, reservation, batched=gathered is not None)
+        if moved and self._collector is not None:
+            self._collector.moved(question, outcomes)
+        return outcomes
 
     def _release(self, reservation: Reservation | None) -> None:
         if self._budget is not None and reservation is not None:
             self._budget.release(reservation)
+
+    def _cut(self, question: Question, progress: Progress | None, reservation: Reservation | None) -> None:
+        """Settle a request that was cancelled to what is known to be billed for it; where nothing is, release it."""
+        bill = _bill(question, progress)
+        if bill is None or question.race is None:
+            self._release(reservation)
+            return
+        self._meter.tally.cut(bill.usage, bill.cost)
+        question.race.cut.append(bill)
+        if self._budget is not None and reservation is not None:
+            tokens = bill.usage.prompt_tokens + bill.usage.completion_tokens
+            self._budget.settle(reservation, Amount(bill.cost or Decimal(0), tokens, 1))
 
     def _settle(
         self,
@@ -132,6 +145,8 @@ class Payer:
         indices: tuple[int, ...],
         answered: Answered,
         reservation: Reservation | None,
+        *,
+        batched: bool = False,
     ) -> list[Paid | Unpaid]:
         price, reply = question.endpoint.spec.price, answered.reply
         rent = None if answered.rent is None else answered.rent / len(reply.completions)
@@ -140,11 +155,14 @@ class Payer:
         for index, completion in zip(indices, reply.completions, strict=False):
             usage = completion.usage
             dollars = rent if price is None else cost(usage, price)
+            if batched and self._collector is not None:
+                dollars = self._collector.discounted(question, usage, dollars)
             total = total.plus(Amount(dollars or Decimal(0), usage.prompt_tokens + usage.completion_tokens, 1))
             self._meter.tally.add(usage, dollars, paid=True)
             withheld = _withheld(question, completion)
             if withheld is None:
-                outcomes.append(Paid(index, completion, dollars, answered.latency_s, reply.served_model))
+                served = reply.served_model
+                outcomes.append(Paid(index, completion, dollars, answered.latency_s, served, batched))
             else:
                 self._meter.failures += 1
                 outcomes.append(Unpaid(index, withheld, usage, dollars))
@@ -152,19 +170,8 @@ class Payer:
             self._budget.settle(reservation, total)
         return outcomes
 
-    async def _ask(
-        self, question: Question, indices: tuple[int, ...], keys: tuple[str, ...], flight: Flight
-    ) -> Answered:
+    async def _ask(self, question: Question, wire: WireRequest, flight: Flight) -> Answered:
         endpoint = question.endpoint
-        wire = WireRequest(
-            model=endpoint.spec.model,
-            messages=question.messages,
-            sampling=question.sampling,
-            indices=indices,
-            seeds=tuple(sample_seed(key) for key in keys),
-            continue_final=question.continue_final,
-            timeout_s=endpoint.spec.limits.timeout_s,
-        )
         route = Route(endpoint.pool, question.affinity)
         waited_s, attempt = 0.0, 0
         while True:
@@ -173,6 +180,8 @@ class Payer:
                 return await self._attempt(question, route, wire, attempt, flight)
             except ProviderError as error:
                 self._meter.uncertain += is_uncertain(error)
+                if wire.progress is not None:
+                    wire.progress.forget()
                 wait = endpoint.retry.wait(error, attempt=attempt, waited_s=waited_s)
                 if wait is None:
                     error.attempts = attempt
@@ -190,7 +199,7 @@ class Payer:
         while True:
             replica = route.next()
             limiter = replica.limiter_of(spec.model)
-            tokens = _most_tokens(question, len(wire.indices)) if limiter.counts_tokens else 0
+            tokens = _most_tokens(question, wire) if limiter.counts_tokens else 0
             replica.load += 1
             try:
                 async with limiter.permit(run=question.charge.run_id, tokens=tokens) as permit:
@@ -199,33 +208,45 @@ class Payer:
                         continue
                     self._meter.requests += 1
                     flight.begin()
-                    scores = question.score is not None
-                    with attempt_span(spec, wire, number=number, address=replica.name, scores=scores) as span:
-                        answered = await self._answered(question, replica, wire)
+                    asked = question.operation
+                    with attempt_span(spec, wire, number=number, address=replica.name, asked=asked) as span:
+                        answered = await self._answered(question, replica, wire, (span, permit))
                         span.answered(answered.reply, rent=answered.rent)
                         permit.settle(_used(answered.reply))
                         return answered
             finally:
                 replica.load -= 1
 
-    async def _answered(self, question: Question, replica: Replica, wire: WireRequest) -> Answered:
+    async def _answered(
+        self, question: Question, replica: Replica, wire: WireRequest, told: tuple[Attempt, Permit]
+    ) -> Answered:
+        """Ask a replica; where that is cancelled, say what is known to be billed."""
         try:
             return await replica.call(
-                lambda transport: question.put(transport, wire), samples=len(wire.indices), timeout_s=wire.timeout_s
+                lambda transport: question.put(transport, wire),
+                samples=len(wire.indices),
+                timeout_s=wire.timeout_s,
+                progress=wire.progress,
             )
         except asyncio.CancelledError:
-            self._meter.uncertain += question.endpoint.spec.hosted
+            bill = _bill(question, wire.progress)
+            if bill is None:
+                self._meter.uncertain += question.endpoint.spec.hosted
+            else:
+                span, permit = told
+                span.cancelled(bill.usage, bill.cost)
+                permit.settle(bill.usage.prompt_tokens + bill.usage.completion_tokens)
             raise
 
-    def _worst_case(self, question: Question, n: int) -> Amount:
-        """Return the most that n samples can cost; raises `ConfigError` where a cap cannot be held."""
-        budget, spec = self._budget, question.endpoint.spec
+    def _worst_case(self, question: Question, wire: WireRequest) -> Amount:
+        """Return the most that a request can cost; raises `ConfigError` where a cap cannot be held."""
+        budget, spec, n = self._budget, question.endpoint.spec, len(wire.indices)
         if budget is None or not any(budget.caps(question.charge)):
             return Amount(calls=n)
-        prompt = question.endpoint.transport.count_tokens(question.messages)
+        prompt = question.endpoint.transport.count_tokens(wire.messages)
         if prompt is None:
-            prompt = sum(len(message.content.encode()) + _BYTES_PER_MESSAGE for message in question.messages)
-        completion = question.sampling.max_tokens or spec.max_output or spec.context
+            prompt = sum(len(message.content.encode()) + _BYTES_PER_MESSAGE for message in wire.messages)
+        completion = question.longest
         if completion is None:
             raise ConfigError(
                 f"A budget needs a bound on the answers of '{spec.name}'; give max_tokens, in the node or under "
@@ -246,16 +267,17 @@ def require_price(spec: ModelSpec, budget: Budget | None, charge: Charge) -> Non
         )
 
 
-def _learn(endpoint: Endpoint, *, asked: int, came: int) -> None:
-    """Stop asking for several at once where a server has only ever given one (Ollama overlooks `n`)."""
-    if asked > 1 and came >= asked:
-        endpoint.many_proven = True
-    elif asked > 1 and came == 1 and not endpoint.many_proven:
-        endpoint.many = False
+def _bill(question: Question, progress: Progress | None) -> Bill | None:
+    """Return what is known to be billed for a request that was cancelled; None: nothing is known."""
+    if progress is None or (progress.usage is None and progress.rent is None):
+        return None
+    usage, price = progress.usage or Usage(0, 0, 0, True), question.endpoint.spec.price
+    return Bill(usage, progress.rent if price is None else cost(usage, price))
 
 
-def _most_tokens(question: Question, n: int) -> int:
-    return tokens_asked(question.endpoint.spec, question.messages, question.sampling.max_tokens, n)
+def _most_tokens(question: Question, wire: WireRequest) -> int:
+    most = 0 if question.longest == 0 else question.sampling.max_tokens
+    return tokens_asked(question.endpoint.spec, wire.messages, most, len(wire.indices))
 
 
 def _used(reply: Reply) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.request import getproxies, proxy_bypass
 
 from providers.errors import CallTimeout, ConnectionFailed
+from providers.hangup import Exchange
 from providers.scrub import scrub
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ CONNECT_S = 15.0
 _KEEPALIVE_S = 4.0
 """Seconds that an idle connection is kept: uvicorn, and with it vLLM, closes it after 5, and a request that meets that
 breaks off, its bill unknown."""
+
+
+_OK = 200
 
 
 class Answer(NamedTuple):
@@ -49,6 +54,31 @@ class Poster:
 
         `timeout_s` bounds the silence between two reads, as in the SDK; the whole call is bounded by the gateway.
         """
+        async with self._posted(path, body, timeout_s) as response:
+            return Answer(response.status, response.headers, await response.read())
+
+    async def stream(self, path: str, body: bytes, *, timeout_s: float, feed: Callable[[bytes], None]) -> Answer:
+        """Send a body, and feed what comes of an event stream as it comes; any other answer is returned whole.
+
+        Raises as `post` does. A caller that is cancelled still feeds what the server had sent by then; see `Exchange`.
+        """
+        exchange = Exchange()
+        return await exchange.run(self._streamed(path, body, timeout_s, feed, exchange))
+
+    async def _streamed(
+        self, path: str, body: bytes, timeout_s: float, feed: Callable[[bytes], None], exchange: Exchange
+    ) -> Answer:
+        async with self._posted(path, body, timeout_s) as response:
+            exchange.begins(response)
+            if response.status != _OK or response.content_type != "text/event-stream":
+                return Answer(response.status, response.headers, await response.read())
+            while data := await response.content.readany():
+                feed(data)
+            return Answer(response.status, response.headers, b"")
+
+    @asynccontextmanager
+    async def _posted(self, path: str, body: bytes, timeout_s: float) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a body; raises `ProviderError`s for all that goes wrong until the block ends."""
         import aiohttp
 
         session = self._session or self._open()
@@ -58,7 +88,7 @@ class Poster:
             self._timeouts[timeout_s] = timeout
         try:
             async with session.post(self._base + path, data=body, timeout=timeout) as response:
-                return Answer(response.status, response.headers, await response.read())
+                yield response
         except TimeoutError:
             raise CallTimeout(f"{self._shown} did not answer within {timeout_s:g} s.") from None
         except (aiohttp.ClientError, OSError) as error:

@@ -18,7 +18,7 @@ __all__ = ["BatchPrice", "Listing", "Price", "cost", "known_providers", "listed"
 
 _TABLE = "model_prices_and_context_window_backup.json"
 _MILLION = Decimal(1_000_000)
-_CHAT_MODES = frozenset({"chat", "completion", "responses"})
+_MODES = frozenset({"chat", "completion", "embedding", "responses"})
 
 
 class BatchPrice(BaseModel):
@@ -72,7 +72,7 @@ def listed(provider: str, model: str) -> Listing | None:
         entry = table.get(model)
         if entry is not None and not str(entry.get("litellm_provider", "")).startswith(provider):
             entry = None
-    if entry is None or entry.get("mode") not in _CHAT_MODES:
+    if entry is None or entry.get("mode") not in _MODES:
         return None
     return Listing(_price(entry), _whole(entry.get("max_input_tokens")), _whole(entry.get("max_output_tokens")))
 

@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import Literal, NamedTuple
 
 from providers.adaptive import LimitChange
-from providers.base import Reply, Transport
+from providers.base import Progress, Reply, Transport
 from providers.errors import CallTimeout, ConnectionFailed, MalformedReply, Overloaded, ProviderError
 from providers.limits import Limiter
 from providers.models import Routing
@@ -141,8 +141,17 @@ class Replica:
             rent=self.rent.dollars if self.rent else None,
         )
 
-    async def call(self, ask: Callable[[Transport], Awaitable[Reply]], *, samples: int, timeout_s: float) -> Answered:
+    async def call(
+        self,
+        ask: Callable[[Transport], Awaitable[Reply]],
+        *,
+        samples: int,
+        timeout_s: float,
+        progress: Progress | None = None,
+    ) -> Answered:
         """Ask once, within the time allowed, and learn from how it ends; raises `ProviderError`s.
+
+        `progress` is told the machine's rent, also where the call is cancelled.
 
         The transports' own timeouts are between two reads; a server that trickles passes those for ever.
         """
@@ -168,6 +177,8 @@ class Replica:
         finally:
             if rent is not None:
                 dollars = rent.end(samples, since)
+                if progress is not None:
+                    progress.rent = dollars
         self.state = "up"
         self._strikes = self._silent_checks = 0
         self._answered_at = time.monotonic()

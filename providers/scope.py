@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import NamedTuple
 
-from providers.base import Sample
+from providers.base import Sample, Usage
 from providers.errors import ProviderError
 from providers.tally import Tally, Totals
 
-__all__ = ["Failure", "Scope", "Use"]
+__all__ = ["Cut", "Failure", "Scope", "Use"]
 
 
 class Use(NamedTuple):
@@ -16,6 +17,15 @@ class Use(NamedTuple):
 
     node: str
     sample: Sample
+
+
+class Cut(NamedTuple):
+    """A sample that a node asked for and cancelled, with what had been billed for it by then."""
+
+    node: str
+    model: str
+    usage: Usage
+    cost: Decimal | None
 
 
 class Failure(NamedTuple):
@@ -38,6 +48,7 @@ class Scope:
         self.fresh = fresh
         self.samples: list[Use] = []
         self.failures: list[Failure] = []
+        self.cancelled: list[Cut] = []
         self._next: dict[bytes, int] = {}
         self._paid_keys: set[str] = set()
         self._tally = Tally()
@@ -67,6 +78,11 @@ class Scope:
         """Remember a sample that did not come."""
         self.failures.append(Failure(node, error))
         self._tally.failures += 1
+
+    def cut(self, cut: Cut) -> None:
+        """Remember a sample that was paid and cancelled."""
+        self.cancelled.append(cut)
+        self._tally.cut(cut.usage, cut.cost)
 
     def totals(self) -> Totals:
         """Return calls, tokens and dollars, used and paid."""

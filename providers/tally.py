@@ -26,6 +26,9 @@ class Totals:
     """Dollars paid; None where the price of something paid is unknown."""
     failures: int = 0
     """Samples that were asked for and did not come."""
+    cancelled: int = 0
+    """Of the paid calls, those that were stopped before anybody could use them; their tokens and dollars are in all
+    sums."""
 
     @property
     def cached_calls(self) -> int:
@@ -44,13 +47,14 @@ class Totals:
             cost=None if self.cost is None or other.cost is None else self.cost + other.cost,
             paid_cost=None if self.paid_cost is None or other.paid_cost is None else self.paid_cost + other.paid_cost,
             failures=self.failures + other.failures,
+            cancelled=self.cancelled + other.cancelled,
         )
 
 
 class Tally:
     """A running sum of samples."""
 
-    __slots__ = ("_cost", "_numbers", "_paid_cost", "_unpriced", "_unpriced_paid", "failures")
+    __slots__ = ("_cost", "_numbers", "_paid_cost", "_unpriced", "_unpriced_paid", "cancelled", "failures")
 
     def __init__(self) -> None:
         self._numbers = [0, 0, 0, 0, 0, 0]
@@ -59,6 +63,7 @@ class Tally:
         self._unpriced = 0
         self._unpriced_paid = 0
         self.failures = 0
+        self.cancelled = 0
 
     def add(self, usage: Usage, cost: Decimal | None, *, paid: bool) -> None:
         """Count one sample."""
@@ -79,6 +84,11 @@ class Tally:
             else:
                 self._paid_cost += cost
 
+    def cut(self, usage: Usage, cost: Decimal | None) -> None:
+        """Count a sample that was paid as far as it had come, and cancelled."""
+        self.add(usage, cost, paid=True)
+        self.cancelled += 1
+
     def totals(self) -> Totals:
         """Return the sums so far."""
         calls, paid, prompt, completion, paid_prompt, paid_completion = self._numbers
@@ -92,4 +102,5 @@ class Tally:
             cost=None if self._unpriced else self._cost,
             paid_cost=None if self._unpriced_paid else self._paid_cost,
             failures=self.failures,
+            cancelled=self.cancelled,
         )

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span as OtelSpan
     from opentelemetry.trace import Tracer, TracerProvider
 
-    from providers.base import Reply, Sample, WireRequest
+    from providers.base import Reply, Sample, Usage, WireRequest
     from providers.meters import Meters
     from providers.models import ModelSpec
     from providers.tally import Totals
@@ -75,6 +75,9 @@ class Attempt(Span):
 
     def answered(self, reply: Reply, *, rent: Decimal | None = None) -> None:
         """Take down what came back, and what it cost where a machine is paid by the hour."""
+
+    def cancelled(self, usage: Usage, dollars: Decimal | None) -> None:
+        """Take down what was billed for an attempt that is given up."""
 
 
 _NO_SPAN: Final = Span()
@@ -166,22 +169,19 @@ class _LiveAttempt(Attempt):
             self._meters.used(usage, dollars, self._shared)
         if not self._span.recording:
             return
-        said: dict[str, str | bool | int | float | Sequence[str]] = {
-            "gen_ai.usage.input_tokens": usage.prompt_tokens,
-            "gen_ai.usage.output_tokens": usage.completion_tokens,
-            "gen_ai.response.finish_reasons": tuple(completion.finish_reason for completion in completions),
-        }
+        said = _billed(usage, dollars)
+        said["gen_ai.response.finish_reasons"] = tuple(completion.finish_reason for completion in completions)
         if reply.served_model:
             said["gen_ai.response.model"] = reply.served_model
-        if usage.cached_prompt_tokens:
-            said["gen_ai.usage.cache_read.input_tokens"] = usage.cached_prompt_tokens
-        if usage.estimated:
-            said["colonnade.usage.estimated"] = True
-        if dollars is not None:
-            said["colonnade.cost_usd"] = float(dollars)
         if captures_content():
             said["gen_ai.output.messages"] = output_messages(completions)
         self._span.set(said)
+
+    def cancelled(self, usage: Usage, dollars: Decimal | None) -> None:
+        if self._meters is not None:
+            self._meters.used(usage, dollars, self._shared)
+        if self._span.recording:
+            self._span.set(_billed(usage, dollars))
 
     def __enter__(self) -> Self:
         self._span.__enter__()
@@ -232,18 +232,32 @@ def span(name: str, attributes: Attributes) -> Span:
 
 
 def attempt(
-    spec: ModelSpec, request: WireRequest, *, number: int = 1, address: str | None = None, scores: bool = False
+    spec: ModelSpec, request: WireRequest, *, number: int = 1, address: str | None = None, asked: str | None = None
 ) -> Attempt:
     """Begin the span of an attempt, the `number`-th of its request, and time it for the metrics.
 
-    `address` is the base URL that it goes to, where that is not the model's only one; `scores` says that the text is
-    to be scored, not answered.
+    `address` is the base URL that it goes to, where that is not the model's only one; `asked` names the operation where
+    that is not an answer (`embeddings`, or `score`, for which the conventions have no word).
     """
     on = _on()
     if on is None:
         return _NO_ATTEMPT
-    shared = {"gen_ai.operation.name": operation(spec, scores=scores), **_shared(spec, request.model, address)}
+    shared = {"gen_ai.operation.name": asked or operation(spec), **_shared(spec, request.model, address)}
     return _LiveAttempt(spec, request, shared, number=number, on=on)
+
+
+def _billed(usage: Usage, dollars: Decimal | None) -> dict[str, str | bool | int | float | Sequence[str]]:
+    said: dict[str, str | bool | int | float | Sequence[str]] = {
+        "gen_ai.usage.input_tokens": usage.prompt_tokens,
+        "gen_ai.usage.output_tokens": usage.completion_tokens,
+    }
+    if usage.cached_prompt_tokens:
+        said["gen_ai.usage.cache_read.input_tokens"] = usage.cached_prompt_tokens
+    if usage.estimated:
+        said["colonnade.usage.estimated"] = True
+    if dollars is not None:
+        said["colonnade.cost_usd"] = float(dollars)
+    return said
 
 
 def handed_out_cached(spec: ModelSpec, samples: Sequence[Sample]) -> None:
@@ -275,6 +289,7 @@ def totals_attributes(totals: Totals) -> Attributes:
         "colonnade.total.calls": totals.calls,
         "colonnade.total.calls_paid": totals.paid_calls,
         "colonnade.total.failures": totals.failures,
+        "colonnade.total.calls_cancelled": totals.cancelled,
         "colonnade.total.input_tokens": totals.prompt_tokens,
         "colonnade.total.output_tokens": totals.completion_tokens,
         "colonnade.total.input_tokens_paid": totals.paid_prompt_tokens,

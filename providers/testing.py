@@ -121,8 +121,8 @@ class TransportContract:
         task = asyncio.create_task(subject.transport.complete(subject.request()))
         await asyncio.sleep(0)
         task.cancel()
-        done, _ = await asyncio.wait({task}, timeout=5.0)
-        assert done, "the cancelled request went on for 5 seconds"
+        done, _ = await asyncio.wait({task}, timeout=30.0)
+        assert done, "the cancelled request went on for 30 seconds"
         assert task.cancelled() or isinstance(task.result(), Reply)
         _check((await subject.transport.complete(subject.request())).completions[0], carries_prompt=True)
 

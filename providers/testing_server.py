@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
 
 import orjson
 
@@ -30,7 +30,7 @@ from providers.testing_window import Counting, Entry, RateWindow
 if TYPE_CHECKING:
     from aiohttp import web
 
-__all__ = ["Asking", "Fault", "Ledger", "ModelServer", "count_tokens", "main"]
+__all__ = ["Asking", "Fault", "Ledger", "ModelServer", "count_tokens", "json_reply", "main", "refusal"]
 
 Fault = Literal[
     "401",
@@ -53,6 +53,7 @@ Fault = Literal[
 """`wrong-usage` reports numbers that are no counts; `reset` and `truncated` break off in the middle of the body."""
 
 _ALL_FAULTS: tuple[Fault, ...] = get_args(Fault)
+_MEET_S = 60.0
 _WORDS = ("so", "we", "add", "the", "two", "and", "carry", "one", "then", "twice", "makes", "left", "over", "hence")
 
 
@@ -112,7 +113,8 @@ class ModelServer:
     `script` names the faults of the first requests (None: none); after it, `faults` strike with probability
     `fault_rate`, drawn from `fault_seed`. `reply` writes the text of a sample. `api_key` refuses every other key.
     `counting` False numbers samples within each request from 0, so that a repeated request repeats its texts. `window`
-    refuses what is beyond it with 429 and `Retry-After`.
+    refuses what is beyond it with 429 and `Retry-After`. No answer is given before `meet` requests were under way at
+    once, or a minute has passed: so what goes out together is together here, however busy the machine is.
     """
 
     def __init__(
@@ -131,6 +133,7 @@ class ModelServer:
         api_key: str | None = None,
         counting: bool = True,
         window: RateWindow | None = None,
+        meet: int = 1,
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
@@ -146,11 +149,19 @@ class ModelServer:
         self.api_key = api_key
         self.counting = counting
         self.window = window
+        self.meet = meet
+        self.served_as: str | None = None
+        """The name under which replies say that they were served; None repeats the one that was asked for."""
         self.ledger = Ledger()
         self._random = random.Random(fault_seed)
         self._host, self._port = host, port
         self._asked: Counter[str] = Counter()
         self._now = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._met = asyncio.Event()
+        self._room: int | None = None
+        self._more = asyncio.Event()
         self._runner: web.ServerRunner | None = None
 
     @property
@@ -176,39 +187,86 @@ class ModelServer:
         if self._runner is not None:
             await self._runner.cleanup()
 
+    async def idle(self) -> None:
+        """Wait until no completion is under way; one whose caller hung up enters the ledger a moment later."""
+        await self._idle.wait()
+
+    async def left(self) -> None:
+        """Wait until nobody is connected and nothing is under way: what a killed caller had sent is served or lost."""
+        served = self._runner.server if self._runner is not None else None
+        while served is not None and served.connections:  # noqa: ASYNC110 - aiohttp tells nobody
+            await asyncio.sleep(0.005)
+        await self.idle()
+
+    def hold(self, after: int | None) -> None:
+        """Let that many more requests through; the others wait for the next such word, for which None is all.
+
+        So a process that is to be killed in the middle cannot come to its end first, however long its killer is kept.
+        """
+        self._room = after
+        self._more.set()
+
+    async def _let_through(self, request: web.BaseRequest) -> bool:
+        """Wait for room; False where the caller is gone by then, who takes none."""
+        while self._room == 0:
+            self._more.clear()
+            await self._more.wait()
+            if request.transport is None or request.transport.is_closing():
+                return False
+        if self._room is not None:
+            self._room -= 1
+        return True
+
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/hold":
+            after = request.query.get("after")
+            self.hold(None if after is None else int(after))
+            return json_reply(b"{}")
         if request.path.endswith("/chat/completions"):
             self.ledger.requests += 1
             self._now += 1
+            self._idle.clear()
             self.ledger.most_at_once = max(self.ledger.most_at_once, self._now)
             try:
+                if not await self._let_through(request):
+                    return refusal(499, "The caller is gone.")
+                await self._meeting()
                 return await self._chat(request)
             finally:
                 self._now -= 1
+                if not self._now:
+                    self._idle.set()
         if request.path.endswith("/models"):
             return self._list_models(request)
         if request.path == "/ledger":
-            return _json(self.ledger.as_json())
-        return _refusal(404, f"no such path: {request.path}")
+            return json_reply(self.ledger.as_json())
+        return refusal(404, f"no such path: {request.path}")
+
+    async def _meeting(self) -> None:
+        if self.ledger.most_at_once < self.meet and not self._met.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_MEET_S):
+                    await self._met.wait()
+        self._met.set()
 
     def _list_models(self, request: web.BaseRequest) -> web.Response:
         if self._refused(request):
-            return _refusal(401, f"Incorrect API key provided: {request.headers.get('Authorization', '')}")
-        return _json(
+            return refusal(401, f"Incorrect API key provided: {request.headers.get('Authorization', '')}")
+        return json_reply(
             orjson.dumps({"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})
         )
 
     async def _chat(self, request: web.BaseRequest) -> web.StreamResponse:
         body: dict[str, Any] = orjson.loads(await request.read())
         if self._refused(request):
-            return _refusal(401, f"Incorrect API key provided: {request.headers.get('Authorization', '')}")
+            return refusal(401, f"Incorrect API key provided: {request.headers.get('Authorization', '')}")
         if body.get("model") not in self.models:
-            return _refusal(404, f"The model `{body.get('model')}` does not exist.", code="model_not_found")
+            return refusal(404, f"The model `{body.get('model')}` does not exist.", code="model_not_found")
         entry = self._enter(body)
         if isinstance(entry, float):
             self.ledger.faults["rate"] += 1
             headers = {"Retry-After": f"{entry:.3f}"}
-            return _refusal(429, "Rate limit reached.", code="rate_limit_exceeded", headers=headers)
+            return refusal(429, "Rate limit reached.", code="rate_limit_exceeded", headers=headers)
         fault = self._fault()
         if fault is not None:
             self.ledger.faults[fault] += 1
@@ -227,7 +285,7 @@ class ModelServer:
             return broken
         if request.transport is not None and not request.transport.is_closing():
             self._book(bill)
-        return _json(answer)
+        return json_reply(answer)
 
     def _enter(self, body: dict[str, Any]) -> Entry | float | None:
         if self.window is None:
@@ -262,7 +320,7 @@ class ModelServer:
             return None
         status, message, code = refusals[fault]
         headers = {"Retry-After": f"{self.retry_after_s:g}"} if fault == "429-retry-after" else {}
-        return _refusal(status, message, code=code, headers=headers)
+        return refusal(status, message, code=code, headers=headers)
 
     def _answer(self, body: dict[str, Any], fault: Fault | None) -> tuple[bytes, _Bill]:
         messages = tuple((str(m["role"]), str(m["content"])) for m in body["messages"])
@@ -286,7 +344,8 @@ class ModelServer:
         if fault in ("no-usage", "wrong-usage"):
             usage = None if fault == "no-usage" else {"prompt_tokens": -1, "completion_tokens": "many"}
             prompt = completion = 0
-        reply = {"id": f"chatcmpl-{key}", "object": "chat.completion", "created": 1, "model": body["model"]}
+        served = self.served_as or body["model"]
+        reply = {"id": f"chatcmpl-{key}", "object": "chat.completion", "created": 1, "model": served}
         data = orjson.dumps({**reply, "choices": choices, "usage": usage})
         return data, _Bill(key, tuple(asking.sample for asking in askings), prompt, completion)
 
@@ -305,7 +364,7 @@ class ModelServer:
         from aiohttp import web
 
         if fault == "truncated":
-            return _json(answer[: len(answer) // 2])
+            return json_reply(answer[: len(answer) // 2])
         if fault not in ("reset", "trickle"):
             return None
         response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": str(len(answer))})
@@ -336,8 +395,7 @@ class ModelServer:
         return f"{words}.\nAnswer: {int.from_bytes(seed[:2], 'big') % 100}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Bill:
+class _Bill(NamedTuple):
     key: str
     samples: tuple[int, ...]
     prompt_tokens: int
@@ -373,17 +431,19 @@ def _token(token: str, top: int) -> dict[str, Any]:
     return {"token": token, "logprob": own, "bytes": None, "top_logprobs": likely}
 
 
-def _json(data: bytes, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+def json_reply(data: bytes, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """Return an answer in JSON."""
     from aiohttp import web
 
     return web.Response(body=data, status=status, headers=headers, content_type="application/json")
 
 
-def _refusal(
+def refusal(
     status: int, message: str, *, code: str | None = None, headers: dict[str, str] | None = None
 ) -> web.Response:
+    """Return an error as OpenAI writes it."""
     error = {"error": {"message": message, "type": "error", "code": code}}
-    return _json(orjson.dumps(error), status, headers)
+    return json_reply(orjson.dumps(error), status, headers)
 
 
 def _window(chosen: argparse.Namespace) -> RateWindow | None:
@@ -409,10 +469,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--models", nargs="+", default=["test-model"])
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before every answer")
+    parser.add_argument("--meet", type=int, default=1, help="requests that are under way at once before any answer")
     parser.add_argument("--fault-rate", type=float, default=0.0)
     parser.add_argument("--faults", nargs="+", default=None, choices=_ALL_FAULTS)
     parser.add_argument("--fault-seed", type=int, default=0)
     parser.add_argument("--salt", default="")
+    parser.add_argument("--api-key", default=None, help="refuse every other key")
     parser.add_argument("--stateless", action="store_true", help="a repeated request repeats its texts")
     parser.add_argument("--requests-per-minute", type=int, default=None)
     parser.add_argument("--tokens-per-minute", type=int, default=None)
@@ -427,8 +489,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fault_rate=chosen.fault_rate,
         fault_seed=chosen.fault_seed,
         salt=chosen.salt,
+        api_key=chosen.api_key,
         counting=not chosen.stateless,
         window=_window(chosen),
+        meet=chosen.meet,
         port=chosen.port,
         **settings,
     )

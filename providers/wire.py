@@ -22,7 +22,16 @@ from providers.errors import (
     RateLimited,
 )
 
-__all__ = ["error_for_status", "estimate_tokens", "read_reply", "request_body", "retry_after_seconds"]
+__all__ = [
+    "error_for_status",
+    "estimate_tokens",
+    "read_count",
+    "read_reply",
+    "read_usage",
+    "request_body",
+    "retry_after_seconds",
+    "shared",
+]
 
 _FINISH: Mapping[str, FinishReason] = {"length": "length", "max_tokens": "length", "content_filter": "content_filter"}
 _TOO_LONG = re.compile(
@@ -76,6 +85,14 @@ def read_reply(data: object, request: WireRequest) -> Reply:
     )
     served = data.get("model")
     return Reply(completions=completions, served_model=served if isinstance(served, str) else None)
+
+
+def read_usage(usage: object) -> Usage | None:
+    """Read what a server counted for one sample; None where it gives no counts."""
+    prompt, completion = read_count(usage, "prompt_tokens"), read_count(usage, "completion_tokens")
+    if prompt is None or completion is None:
+        return None
+    return Usage(prompt, completion, _cached(usage, prompt))
 
 
 def estimate_tokens(text: str) -> int:
@@ -160,24 +177,28 @@ def _usages(
         len(tokens) if tokens is not None else estimate_tokens(text)
         for tokens, text in zip(logprobs, texts, strict=True)
     ]
-    prompt = _count(usage, "prompt_tokens")
-    total = _count(usage, "completion_tokens")
+    prompt = read_count(usage, "prompt_tokens")
+    total = read_count(usage, "completion_tokens")
     estimated = prompt is None or total is None
     if prompt is None:
         prompt = sum(estimate_tokens(message.content) for message in messages)
-    shares = weights if total is None else _shared(total, weights)
-    details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None
-    cached = min(_count(details, "cached_tokens") or 0, prompt)
-    first = Usage(prompt, shares[0], cached, estimated)
+    shares = weights if total is None else shared(total, weights)
+    first = Usage(prompt, shares[0], _cached(usage, prompt), estimated)
     return [first, *(Usage(0, share, 0, estimated) for share in shares[1:])]
 
 
-def _count(usage: object, name: str) -> int | None:
+def _cached(usage: object, prompt: int) -> int:
+    details = usage.get("prompt_tokens_details") if isinstance(usage, dict) else None
+    return min(read_count(details, "cached_tokens") or 0, prompt)
+
+
+def read_count(usage: object, name: str) -> int | None:
+    """Read a count of tokens; None where the server gives none."""
     value = usage.get(name) if isinstance(usage, dict) else None
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def _shared(total: int, weights: Sequence[int]) -> list[int]:
+def shared(total: int, weights: Sequence[int]) -> list[int]:
     """Divide what the provider counted for all choices among them, in proportion, to the token."""
     whole = sum(weights)
     if whole == total:

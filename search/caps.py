@@ -37,7 +37,7 @@ class Cap(NamedTuple):
     """What is held against it: the most that the plan foresees, or the likely."""
 
     def __str__(self) -> str:
-        return f"{self.most} {_UNITS[self.name]}"
+        return f"{self.most:f} {_UNITS[self.name]}"
 
 
 class Figures(NamedTuple):

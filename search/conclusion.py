@@ -22,6 +22,8 @@ class Against(NamedTuple):
     """The p-value after Holm's correction for all comparisons."""
     better: bool
     """Whether the winner is better with the error of all comparisons together at most alpha."""
+    worse: bool
+    """Whether it is worse with that error."""
 
 
 class Conclusion(NamedTuple):
@@ -34,22 +36,25 @@ class Conclusion(NamedTuple):
 
     @property
     def difference_found(self) -> bool:
-        """Whether the winner is better than any of the others."""
-        return any(one.better for one in self.against)
+        """Whether the winner is better or worse than any of the others."""
+        return any(one.better or one.worse for one in self.against)
 
     @property
     def sentence(self) -> str:
         """The finding in words."""
         low, high = self.interval
-        what = f"{self.winner}: {self.quality:.1%} on held-out items ({low:.1%} to {high:.1%})"
-        beaten = [one.name for one in self.against if one.better]
-        if not beaten:
-            names = ", ".join(one.name for one in self.against) or "anything"
-            return f"{what}; no difference from {names} was found."
-        rest = [one.name for one in self.against if not one.better]
-        return f"{what}; better than {', '.join(beaten)}" + (
-            f"; no difference from {', '.join(rest)}." if rest else "."
-        )
+        return f"{self.winner}: {self.quality:.1%} on held-out items ({low:.1%} to {high:.1%}); {self.verdict}."
+
+    @property
+    def verdict(self) -> str:
+        """Whom the winner is better than, and whom not."""
+        if not self.difference_found:
+            return f"no difference from {', '.join(one.name for one in self.against) or 'anything'} was found"
+        better = [one.name for one in self.against if one.better]
+        worse = [one.name for one in self.against if one.worse]
+        rest = [one.name for one in self.against if not one.better and not one.worse]
+        said = (("better than", better), ("worse than", worse), ("no difference from", rest))
+        return "; ".join(f"{words} {', '.join(names)}" for words, names in said if names)
 
 
 def conclude(
@@ -74,7 +79,13 @@ def conclude(
     pairs = {name: paired_difference(scores, other, confidence=wide) for name, other in others.items()}
     adjusted = _holm({name: pair.p_value for name, pair in pairs.items()})
     against = tuple(
-        Against(name, pair, adjusted[name], adjusted[name] <= alpha and pair.difference > 0)
+        Against(
+            name,
+            pair,
+            adjusted[name],
+            better=adjusted[name] <= alpha and pair.difference > 0,
+            worse=adjusted[name] <= alpha and pair.difference < 0,
+        )
         for name, pair in pairs.items()
     )
     return Conclusion(winner, math.fsum(scores) / len(scores), interval, against)

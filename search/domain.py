@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -60,6 +60,11 @@ class Domain:
         return {row.tobytes(): place for place, row in enumerate(self.levels)}
 
     @cached_property
+    def _around(self) -> dict[tuple[int, int], tuple[int, ...]]:
+        """What `alternatives` found: samplers that keep no memory ask for the same ones at every step."""
+        return {}
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the axes and the points, in hex: a study is resumed on the domain that it began on."""
         found = hashlib.sha256("\x1f".join(self.axes).encode())
@@ -76,14 +81,18 @@ class Domain:
         """Return the point with these levels; None where there is none."""
         return self._places.get(np.asarray(levels, dtype=np.int16).tobytes())
 
-    def alternatives(self, point: int, axis: int) -> Iterator[int]:
-        """Go through the points that differ from this one on one axis alone."""
-        row = self.levels[point].copy()
-        for level in range(INACTIVE, self.level_counts[axis]):
-            row[axis] = level
-            found = self.place(row)
-            if found is not None and found != point:
-                yield found
+    def alternatives(self, point: int, axis: int) -> tuple[int, ...]:
+        """Return the points that differ from this one on one axis alone."""
+        found = self._around.get((point, axis))
+        if found is None:
+            row = self.levels[point].copy()
+            places = list[int | None]()
+            for level in range(INACTIVE, self.level_counts[axis]):
+                row[axis] = level
+                places.append(self.place(row))
+            found = tuple(place for place in places if place is not None and place != point)
+            self._around[point, axis] = found
+        return found
 
     def near(self, point: int, rng: np.random.Generator, pairs: int) -> set[int]:
         """Return the points that differ on one axis, and those that random changes of two axes lead to."""

@@ -19,6 +19,7 @@ A layer that is a list holds nodes side by side, and any of these may stand in i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from architectures.places import Place
@@ -73,8 +74,12 @@ def fill(item: object, values: Mapping[str, Value], place: Place) -> object:
         value = values[item[1:]]
         return list(value) if isinstance(value, tuple) else value
     if isinstance(item, dict):
-        return {key: fill(one, values, place.at(key)) for key, one in item.items()}
+        return {key: fill(one, values, place.at(key)) if _open(one) else one for key, one in item.items()}
     return [fill(one, values, place) for one in item] if isinstance(item, list) else item
+
+
+def _open(item: object) -> bool:
+    return isinstance(item, dict | list) or (isinstance(item, str) and item.startswith("$"))
 
 
 def _of_item(word: str, item: Mapping[str, object], models: Models, place: Place, when: Condition) -> list[Parameter]:
@@ -122,14 +127,12 @@ def _repeated(name: str, item: Mapping[str, object], models: Models, place: Plac
         inner = when.both(read_condition({name: {"at_least": round_}}, place))
         for key, data in each.items():
             one = read_parameter(f"{key}.{round_}", data, models, place.at("each", key))
-            found.append(
-                Parameter(name=one.name, kind=one.kind, choices=one.choices, when=inner.both(one.when), role=one.role)
-            )
+            found.append(replace(one, when=inner.both(one.when)))
     return found
 
 
 def _expanded(word: str, item: Mapping[str, object], values: Mapping[str, Value], place: Place) -> list[object]:
-    if "when" in item and not read_condition(item["when"], place.at("when")).holds(values):
+    if "when" in item and not _condition(item["when"], values, place.at("when")).holds(values):
         return []
     if word == "when":
         return expand(item.get("layers"), values, place.at("layers"))
@@ -137,7 +140,9 @@ def _expanded(word: str, item: Mapping[str, object], values: Mapping[str, Value]
     if word == "choose":
         options = item["from"]
         assert isinstance(options, dict)
-        return expand(_layers(options.get(chosen)), values, place.at("from", chosen))
+        # By text, since YAML reads 1 or yes as what it is, and the parameter has the label.
+        layers_of = {str(label): layers for label, layers in options.items()}
+        return expand(_layers(layers_of.get(str(chosen))), values, place.at("from", chosen))
     if word == "optional":
         return expand(item.get("layers"), values, place.at("layers")) if chosen is True else []
     assert isinstance(chosen, int | None)
@@ -148,6 +153,14 @@ def _expanded(word: str, item: Mapping[str, object], values: Mapping[str, Value]
         own = {str(key): values.get(f"{key}.{round_}") for key in each}
         layers += expand(item.get("layers"), {**values, **own}, place.at("layers"))
     return layers
+
+
+def _condition(written: object, values: Mapping[str, Value], place: Place) -> Condition:
+    condition = read_condition(written, place)
+    for test in condition.tests:
+        if test.parameter not in values:
+            raise place.unknown("parameter", test.parameter, values)
+    return condition
 
 
 def _word(item: Mapping[str, object], place: Place) -> str | None:

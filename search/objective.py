@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
-__all__ = ["Measured", "Objective", "ObjectiveName"]
+from db.errors import UserError
+
+__all__ = ["NO_RUNGS", "Measured", "Objective", "ObjectiveName"]
+
+NO_RUNGS: Final = "A cost per correct answer cannot be raced by rungs of items; race by 'utility', or use one rung."
 
 ObjectiveName = Literal["calls", "cost_per_correct", "dollars", "quality", "seconds", "utility"]
 
@@ -26,7 +30,8 @@ class Objective:
     """One or several objectives; costs enter with a minus, so that more is better in every one.
 
     `utility` is minus the dollars that an item costs, its error included: -(dollars + error_price · (1 - quality)).
-    `cost_per_correct` is minus the dollars for one correct answer, which only a mean over items has. Raises
+    `cost_per_correct` is minus the dollars for one correct answer, which no single item has; where none is right, half
+    an answer counts as right, so that it is finite and worse than with one right answer at the same price. Raises
     `ValueError` on construction without objectives, with one twice, and for a negative price.
     """
 
@@ -45,13 +50,13 @@ class Objective:
         return tuple(self._value(name, measured) for name in self.names)
 
     def score(self, item: Measured) -> float:
-        """Return one item's score in a race, which is by the first objective.
+        """Return one item's score in a race, which is by the first objective; for `cost_per_correct` its quality."""
+        return self._value("quality" if self.names[0] == "cost_per_correct" else self.names[0], [item])
 
-        Raises `ValueError` for `cost_per_correct`, which no single item has; race by `utility` instead.
-        """
-        if self.names[0] == "cost_per_correct":
-            raise ValueError("no single item has a cost per correct answer; race by 'utility' with an error_price")
-        return self._value(self.names[0], [item])
+    def check_rungs(self, rungs: Sequence[int]) -> None:
+        """Raise `UserError` where a race by these rungs would take the mean of what is no mean over items."""
+        if len(rungs) > 1 and "cost_per_correct" in self.names:
+            raise UserError(NO_RUNGS)
 
     def _value(self, name: ObjectiveName, measured: Sequence[Measured]) -> float:
         n = len(measured)
@@ -61,7 +66,7 @@ class Objective:
         if name == "utility":
             return -(dollars + self.error_price * (n - right)) / n
         if name == "cost_per_correct":
-            return -dollars / right if right > 0 else float("-inf")
+            return -dollars / max(right, 0.5)
         if name == "dollars":
             return -dollars / n
         return -sum(one.calls if name == "calls" else one.seconds for one in measured) / n

@@ -17,6 +17,7 @@ Value: TypeAlias = bool | int | float | str | tuple[str, ...] | None
 
 Kind = Literal["category", "models", "number"]
 _SOURCES = ("best", "choices", "one_of", "range", "subset")
+_OWNERS = {"counts": "best", "sizes": "subset", "step": "range"}
 _MOST_CHOICES = 10_000
 _OPERATORS = {
     "above": lambda a, b: a > b,
@@ -96,6 +97,9 @@ def read_parameter(name: str, data: object, models: Mapping[str, tuple[str, ...]
     if len(sources) != 1:
         raise place.error(f"a parameter has one of {', '.join(_SOURCES)}; here are {len(sources)}.")
     source = sources[0]
+    for key, owner in _OWNERS.items():
+        if key in data and source != owner:
+            raise place.at(key).error(f"this belongs to {owner!r}, and has no meaning beside {source!r}.")
     role = str(data[source]) if source in ("best", "one_of", "subset") else None
     if role is not None and role not in models:
         raise place.at(source).unknown("role", role, models)

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["crowding", "dominates", "fronts", "hypervolume", "pareto_front", "scalarised"]
+__all__ = ["crowding", "dominates", "fronts", "hypervolume", "pareto_front", "ranked", "scalarised"]
 
 
 def dominates(first: Sequence[float], second: Sequence[float]) -> bool:
@@ -24,7 +24,7 @@ def pareto_front(values: Sequence[Sequence[float]]) -> tuple[int, ...]:
     return fronts(values)[0] if values else ()
 
 
-def fronts(values: Sequence[Sequence[float]]) -> tuple[tuple[int, ...], ...]:
+def fronts(values: Sequence[Sequence[float]] | NDArray[np.float64]) -> tuple[tuple[int, ...], ...]:
     """Sort into fronts: the first is dominated by none, the next by those of the first alone, and so on.
 
     Deb et al. (2002, IEEE Transactions on Evolutionary Computation 6), section III A.
@@ -43,7 +43,7 @@ def fronts(values: Sequence[Sequence[float]]) -> tuple[tuple[int, ...], ...]:
     return tuple(found)
 
 
-def crowding(values: Sequence[Sequence[float]]) -> tuple[float, ...]:
+def crowding(values: Sequence[Sequence[float]] | NDArray[np.float64]) -> tuple[float, ...]:
     """Return how far each value's neighbours on its front are apart; infinite at the ends (Deb et al., III B)."""
     data = np.asarray(values, dtype=float)
     distance = np.zeros(len(data))
@@ -54,6 +54,21 @@ def crowding(values: Sequence[Sequence[float]]) -> tuple[float, ...]:
         if span > 0:
             distance[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / span
     return tuple(float(one) for one in distance)
+
+
+def ranked(values: Sequence[Sequence[float]] | NDArray[np.float64]) -> tuple[int, ...]:
+    """Return the places of the values, best first: front by front, on each the most lonely first (Deb et al., III).
+
+    Equals stay in their order, and one objective is simply sorted.
+    """
+    data = np.asarray(values, dtype=float)
+    if data.ndim == 2 and data.shape[1] == 1:
+        return tuple(np.argsort(-data[:, 0], kind="stable").tolist())
+    found: list[int] = []
+    for front in fronts(data):
+        apart = crowding(data[list(front)])
+        found += [place for _, place in sorted(zip(apart, front, strict=True), key=lambda pair: -pair[0])]
+    return tuple(found)
 
 
 def hypervolume(values: Sequence[Sequence[float]], reference: Sequence[float]) -> float:

@@ -5,25 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from architectures.plan import plan
+from architectures.plan import Plans
 from db.errors import SpecError
 from search.caps import Cap, Figures, exceeded, figures
 from search.domain import INACTIVE, Domain
 from search.parameters import Parameter, Value
-from search.space import Space, Values, describe
+from search.space import Drawn, Space, Values, describe
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from architectures.plan import Plan
     from architectures.planner import Speed
     from architectures.spec import ArchitectureSpec
     from providers.book import ModelBook
 
-__all__ = ["PlannedPoint", "PlannedSpace", "plan_space"]
+__all__ = ["LikelyCall", "PlannedPoint", "PlannedSpace", "Unit", "plan_space", "positive"]
+
+
+Unit: TypeAlias = Literal["calls", "dollars"]
+
+
+class LikelyCall(NamedTuple):
+    """Calls of one template to one model: how many for one question, and what they cost together."""
+
+    calls: float
+    dollars: float | None
 
 
 class PlannedPoint(NamedTuple):
@@ -32,6 +43,12 @@ class PlannedPoint(NamedTuple):
     values: Values
     spec: ArchitectureSpec
     figures: Figures
+    calls: Mapping[str, tuple[LikelyCall, ...]]
+    """The calls of each node, by its id."""
+
+    def call_costs(self, unit: Unit) -> Mapping[str, tuple[float, ...]]:
+        """Return what they cost, an unknown price as nothing."""
+        return {node: tuple(float(getattr(call, unit) or 0) for call in calls) for node, calls in self.calls.items()}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,7 +58,7 @@ class PlannedSpace:
     space: Space
     points: tuple[PlannedPoint, ...]
     domain: Domain
-    unit: Literal["calls", "dollars"]
+    unit: Unit
     """What the domain's costs count: the likely dollars of a question where every price is known, else its calls."""
 
 
@@ -59,19 +76,31 @@ def plan_space(
     meets, with the cheapest point and its cost.
     """
     held = (*space.caps, *caps)
-    planned = [
-        PlannedPoint(drawn.values, drawn.spec, figures(drawn.spec, plan(drawn.spec, book, question, speeds=speeds)))
-        for drawn in space.points(book)
-    ]
+    plans = Plans(book, question, speeds=speeds)
+    planned = [_planned(drawn, plans.of(drawn.spec)) for drawn in space.points(book)]
     kept = tuple(point for point in planned if exceeded(point.figures, held) is None)
     if not kept:
         raise _nothing(space, planned, held)
     priced = all(point.figures.likely["dollars"] for point in kept)
-    unit: Literal["calls", "dollars"] = "dollars" if priced else "calls"
-    costs = np.asarray([float(point.figures.likely[unit] or 0) for point in kept])
-    # An architecture that asks nobody, as a test may hold one, costs as little as the cheapest that does.
-    costs = np.maximum(costs, costs[costs > 0].min() if (costs > 0).any() else 1.0)
+    unit: Unit = "dollars" if priced else "calls"
+    costs = positive(np.asarray([float(point.figures.likely[unit] or 0) for point in kept]))
     return PlannedSpace(space=space, points=kept, domain=_domain(space, kept, costs, book), unit=unit)
+
+
+def positive(costs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return costs of which none is 0: what asks nobody, as a test may hold it, costs as little as the cheapest."""
+    return np.maximum(costs, costs[costs > 0].min() if (costs > 0).any() else 1.0)
+
+
+def _planned(drawn: Drawn, plan: Plan) -> PlannedPoint:
+    calls = {
+        node.id: tuple(
+            LikelyCall(found.calls.likely, float(found.dollars.likely) if found.dollars else None)
+            for found in (call.quantities for call in node.calls)
+        )
+        for node in plan.nodes
+    }
+    return PlannedPoint(drawn.values, drawn.spec, figures(drawn.spec, plan), calls)
 
 
 def _nothing(space: Space, planned: Sequence[PlannedPoint], caps: Sequence[Cap]) -> SpecError:
@@ -79,7 +108,8 @@ def _nothing(space: Space, planned: Sequence[PlannedPoint], caps: Sequence[Cap])
     for cap in caps:
         known = [(figure, point) for point in planned if (figure := point.figures.of(cap)) is not None]
         if not known:
-            return space.place.error(f"the cap of {cap} cannot be held, since no point's {cap.name} are known; {_CURE}")
+            unknown = f"the cap of {cap} cannot be held, since no point's {cap.name} are known"
+            return space.place.error(f"{unknown}; {_cure(cap)}")
         figure, cheapest = min(known, key=lambda pair: pair[0])
         if figure > cap.most:
             needs = Cap(cap.name, figure.normalize() if figure else Decimal(0))
@@ -93,7 +123,13 @@ def _nothing(space: Space, planned: Sequence[PlannedPoint], caps: Sequence[Cap])
     )
 
 
-_CURE = "give its models a price, a speed or max_tokens, or remove the cap."
+def _cure(cap: Cap) -> str:
+    if cap.name == "seconds":
+        return (
+            "speeds are those of stored calls, so ask its models a few questions first (colonnade eval), give them "
+            "max_tokens, or remove the cap."
+        )
+    return "give its models a price or max_tokens, or remove the cap."
 
 
 def _domain(space: Space, points: Sequence[PlannedPoint], costs: NDArray[np.float64], book: ModelBook) -> Domain:

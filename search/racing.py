@@ -4,18 +4,25 @@ Promotion is that of ASHA (Li et al., arXiv 1810.05934): a trial goes on to the 
 those that finished its rung, so nothing waits for a rung to fill, and the jobs of a batch run side by side. Dropping is
 by paired tests (`search.dropping`) in the manner of F-Race (Birattari et al. 2002): what is dropped is worse with a
 stated error, what merely waits may still grow later.
+
+With several objectives a rung is ordered by non-dominated sorting and crowding, as in the multi-objective ASHA of
+Schmucker et al. (arXiv 2106.12639), and nothing is dropped: a trial would have to be beaten in every objective at once,
+seconds have no bound from which a test could be made, and the planned bounds of dollars and calls are far too wide.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from db.errors import UserError
 from search.dropping import beaten, level_of_one_test
+from search.objective import NO_RUNGS
+from search.rungs import Blocks, Rung, rung_table, same
 from search.trials import Observation, StudyState
 
 if TYPE_CHECKING:
@@ -47,8 +54,10 @@ class RaceState:
     rungs: tuple[int, ...]
     asked: Mapping[int, int] = field(default_factory=dict)
     """The highest rung that was asked of each trial."""
-    scores: Mapping[tuple[int, int], tuple[float, ...]] = field(default_factory=dict)
-    """Scores by trial and rung, of the items that this rung added."""
+    scores: Blocks = field(default_factory=dict)
+    """Every item's score."""
+    values: Blocks = field(default_factory=dict)
+    """Every objective's value on the same items; absent where the mean of the scores is all."""
 
     @property
     def items(self) -> int:
@@ -61,13 +70,6 @@ class Jobs(NamedTuple):
 
     state: RaceState
     jobs: tuple[Job, ...]
-
-
-class _Rung(NamedTuple):
-    trials: tuple[int, ...]
-    """Those that finished this rung, by id."""
-    scores: NDArray[np.float64]
-    means: NDArray[np.float64]
 
 
 def rungs_for(items: int, *, first: int = 32, eta: int = 3) -> tuple[int, ...]:
@@ -87,24 +89,47 @@ class Race:
     """Rungs, promotion and dropping around a sampler; ask and tell like a sampler, but for pieces of trials."""
 
     def __init__(
-        self, sampler: Sampler, rungs: Sequence[int], *, eta: float = 3.0, alpha: float = 0.05, span: float = 1.0
+        self,
+        sampler: Sampler,
+        rungs: Sequence[int],
+        *,
+        eta: float = 3.0,
+        alpha: float = 0.05,
+        span: float | None = 1.0,
+        points: int | None = None,
     ) -> None:
+        """Race over a sampler.
+
+        `span` is the difference between the greatest and the least score that an item can have; without one no test
+        can be made, and nothing is dropped. `points` stands in for the size of its domain where that holds only a part
+        of the points: the error is bounded over all. Raises `UserError` for rungs that do not grow, and an `eta` of 1
+        or below.
+        """
         if not rungs or any(a >= b for a, b in zip((0, *rungs), rungs, strict=False)) or eta <= 1:
             raise UserError(f"Rungs are growing numbers of items and eta is above 1, not {list(rungs)} and {eta}.")
         self.sampler = sampler
         self.rungs = tuple(rungs)
         self.eta = eta
         self.span = span
-        self.level = level_of_one_test(alpha, len(sampler.domain), len(rungs))
+        self.level = level_of_one_test(alpha, points or len(sampler.domain), len(rungs))
 
     def start(self, seed: int) -> RaceState:
         """Return the state of a new race."""
         return RaceState(study=self.sampler.start(seed), rungs=self.rungs)
 
-    def ask_batch(self, state: RaceState, n: int, *, costs: NDArray[np.float64] | None = None) -> Jobs:
-        """Ask for up to n jobs to run at once: promotions first, then new trials.
+    def ask_batch(
+        self,
+        state: RaceState,
+        n: int,
+        *,
+        costs: NDArray[np.float64] | None = None,
+        first: Sequence[int] = (),
+        new: int | None = None,
+    ) -> Jobs:
+        """Ask for up to n jobs to run at once: promotions first, then new trials, at most `new` of them where given.
 
-        Fewer come where all that is left waits for jobs under way; none, with nothing under way, at the end.
+        Fewer come where all that is left waits for jobs under way; none, with nothing under way, at the end. For
+        `costs` and `first` see `Sampler.ask_batch`.
         """
         table = self._table(state)
         out = self._out(table)
@@ -112,9 +137,10 @@ class Race:
         while len(jobs) < n and (job := self._promotion(state, table, out)):
             jobs.append(job)
             state = replace(state, asked={**state.asked, job.trial: job.rung})
-        if len(jobs) < n:
+        wanted = n - len(jobs) if new is None else min(n - len(jobs), new)
+        if wanted > 0:
             known = replace(state.study, told=self._told(state, table))
-            study, trials = self.sampler.ask_batch(known, n - len(jobs), costs=costs)
+            study, trials = self.sampler.ask_batch(known, wanted, costs=costs, first=first)
             jobs += [Job(trial.id, trial.point, 0, 0, self.rungs[0]) for trial in trials]
             asked = {**state.asked, **{trial.id: 0 for trial in trials}}
             state = replace(state, study=replace(study, told={}), asked=asked)
@@ -126,20 +152,38 @@ class Race:
             state = replace(state, asked={**state.asked, job.trial: job.rung})
         return Jobs(state, tuple(jobs))
 
-    def tell(self, state: RaceState, job: Job, scores: Sequence[float]) -> RaceState:
+    def ask_finals(self, state: RaceState, finalists: int, n: int) -> Jobs:
+        """Ask for up to n jobs that bring the first of the standing, as many as `finalists`, a rung further.
+
+        None of a trial that is under way; ask again after its scores, until no job comes with nothing under way.
+        """
+        table, jobs = self._table(state), list[Job]()
+        finished = {trial: level for level, rung in enumerate(table) for trial in rung.trials}
+        for trial in self.standing(state)[:finalists]:
+            level = finished[trial]
+            if len(jobs) < n and level + 1 < len(self.rungs) and state.asked[trial] == level:
+                jobs.append(self._job(state, trial, level + 1))
+        return Jobs(replace(state, asked={**state.asked, **{job.trial: job.rung for job in jobs}}), tuple(jobs))
+
+    def tell(
+        self, state: RaceState, job: Job, scores: Sequence[float], values: Sequence[float] | None = None
+    ) -> RaceState:
         """Add the scores of a job, in the order of its items; may be told twice, and jobs in any order.
 
-        Raises `ValueError` for a job that was not asked, and for scores that are of another number, not finite, or
-        other than those told before.
+        `values` are the job's for every objective, of which the scores are the first, item by item. In a race of one
+        rung a single value may also be something else than the mean of the scores, and then counts in its place.
+        Raises `ValueError` for a job that was not asked, and for scores or values that are of another number, not
+        finite, or other than those told before; `UserError` for such a value in a race of several rungs.
         """
-        if state.asked.get(job.trial, -1) < job.rung:
-            raise ValueError(f"rung {job.rung} of trial {job.trial} was never asked")
-        new, key = tuple(map(float, scores)), (job.trial, job.rung)
-        if len(new) != job.last - job.first or not np.isfinite(new).all():
-            raise ValueError(f"the job has {job.last - job.first} items, each with a finite score ({len(new)} given)")
-        if state.scores.get(key, new) != new:
+        key, new = (job.trial, job.rung), tuple(map(float, scores))
+        told = None if values is None else tuple(map(float, values))
+        self._check(state, job, new, told)
+        if key in state.scores and (state.scores[key], state.values.get(key)) != (new, told):
             raise ValueError(f"rung {job.rung} of trial {job.trial} was told with other scores before")
-        return replace(state, scores=dict(sorted({**state.scores, key: new}.items())))
+        both = state.values if told is None else {**state.values, key: told}
+        return replace(
+            state, scores=dict(sorted({**state.scores, key: new}.items())), values=dict(sorted(both.items()))
+        )
 
     def pending(self, state: RaceState) -> tuple[Job, ...]:
         """Return the jobs that were asked and not told: what a resumed study has to run again."""
@@ -147,64 +191,76 @@ class Race:
         return tuple(self._job(state, trial, rung) for trial, rung in sorted(waiting))
 
     def dropped(self, state: RaceState) -> frozenset[int]:
-        """Return the trials that are out; the best point of the domain is among them with a chance of at most alpha."""
+        """Return the trials that are out; the best point of the domain is among them with a chance of at most alpha.
+
+        None is out where there are several objectives, one that is no mean of scores, or one without a span.
+        """
         return self._out(self._table(state))
 
     def leader(self, state: RaceState) -> int | None:
-        """Return the trial that would win now: the best of the highest rung that was reached; None before any."""
+        """Return the trial that would win now: the best of the highest rung that was reached; None before any.
+
+        With several objectives it is the best by the first of them on the front of that rung.
+        """
         return next(iter(self.standing(state)), None)
 
     def standing(self, state: RaceState) -> tuple[int, ...]:
-        """Return the trials that are not out, best first: by rung, then by mean."""
+        """Return the trials that are not out, best first: by rung, then by front, then by the first objective."""
         table = self._table(state)
-        out, places = self._out(table), dict[int, tuple[int, float, int]]()
+        out, places = self._out(table), dict[int, tuple[int, int, float, int]]()
         for level, rung in enumerate(table):
-            for trial, mean in zip(rung.trials, rung.means, strict=True):
-                places[trial] = (level, float(mean), -trial)
+            for number, front in enumerate(rung.fronts):
+                for place in front:
+                    trial = rung.trials[place]
+                    places[trial] = (level, -number, float(rung.values[place, 0]), -trial)
         return tuple(sorted((t for t in places if t not in out), key=places.__getitem__, reverse=True))
 
     def observations(self, state: RaceState) -> Mapping[int, Observation]:
         """Return what the sampler is told: means as they would stand on all items, with their variances."""
         return self._told(state, self._table(state))
 
+    def _check(self, state: RaceState, job: Job, scores: tuple[float, ...], values: tuple[float, ...] | None) -> None:
+        if state.asked.get(job.trial, -1) < job.rung:
+            raise ValueError(f"rung {job.rung} of trial {job.trial} was never asked")
+        if len(scores) != job.last - job.first or not np.isfinite(scores).all():
+            raise ValueError(
+                f"the job has {job.last - job.first} items, each with a finite score ({len(scores)} given)"
+            )
+        objectives = 1 if values is None else len(values)
+        others = {len(state.values.get(key, (0.0,))) for key in state.scores}
+        if not objectives or others - {objectives} or not np.isfinite(values or 0.0).all():
+            raise ValueError(f"trial {job.trial} needs as many values as other trials, all finite ({values})")
+        if len(self.rungs) > 1 and values is not None and objectives == 1 and not same(values[0], fmean(scores)):
+            raise UserError(NO_RUNGS)
+
     def _job(self, state: RaceState, trial: int, rung: int) -> Job:
         first = self.rungs[rung - 1] if rung else 0
         return Job(trial, state.study.trials[trial].point, rung, first, self.rungs[rung])
 
-    def _table(self, state: RaceState) -> list[_Rung]:
-        table: list[_Rung] = []
-        grown: dict[int, NDArray[np.float64]] = {}
-        for rung, size in enumerate(self.rungs):
-            blocks = {trial: block for (trial, level), block in state.scores.items() if level == rung}
-            grown = {
-                trial: np.concatenate([grown[trial], block]) if rung else np.asarray(block)
-                for trial, block in blocks.items()
-                if not rung or trial in grown
-            }
-            scores = np.stack(list(grown.values())) if grown else np.zeros((0, size))
-            table.append(_Rung(tuple(grown), scores, scores.mean(axis=1)))
-        return table
+    def _table(self, state: RaceState) -> list[Rung]:
+        return rung_table(self.rungs, state.scores, state.values)
 
-    def _out(self, table: Sequence[_Rung]) -> frozenset[int]:
+    def _out(self, table: Sequence[Rung]) -> frozenset[int]:
         found: set[int] = set()
         for rung in table:
+            if not rung.tested or self.span is None:
+                continue
             lost = beaten(rung.scores, self.level, span=self.span)
             found.update(trial for trial, out in zip(rung.trials, lost, strict=True) if out)
         return frozenset(found)
 
     def _promotion(
-        self, state: RaceState, table: Sequence[_Rung], out: frozenset[int], *, everyone: bool = False
+        self, state: RaceState, table: Sequence[Rung], out: frozenset[int], *, everyone: bool = False
     ) -> Job | None:
         for level in reversed(range(len(self.rungs) - 1)):
             rung = table[level]
             quota = len(rung.trials) if everyone else int(len(rung.trials) / self.eta)
-            best = np.argsort(-rung.means, kind="stable")[:quota]
-            for trial in (rung.trials[place] for place in best):
+            for trial in rung.order[:quota]:
                 if trial not in out and state.asked[trial] == level:
                     return self._job(state, trial, level + 1)
         return None
 
-    def _told(self, state: RaceState, table: Sequence[_Rung]) -> Mapping[int, Observation]:
+    def _told(self, state: RaceState, table: Sequence[Rung]) -> Mapping[int, Observation]:
         """Common items serve as a control: a rung's means are moved by what its survivors gained on the later items."""
         told: dict[int, Observation] = {}
         offset = 0.0
@@ -212,18 +268,10 @@ class Race:
             rung = table[level]
             if level + 1 < len(table) and table[level + 1].trials:
                 later = table[level + 1]
-                before = dict(zip(rung.trials, rung.means, strict=True))
-                offset += float(np.mean([m - before[t] for t, m in zip(later.trials, later.means, strict=True)]))
-            for trial, mean, variance in zip(rung.trials, rung.means, _variances(rung.scores), strict=True):
-                told.setdefault(trial, Observation((float(mean) + offset,), self.rungs[level], float(variance)))
+                before = dict(zip(rung.trials, rung.values[:, 0], strict=True))
+                gained = [v - before[t] for t, v in zip(later.trials, later.values[:, 0], strict=True)]
+                offset += float(np.mean(gained))
+            for trial, values, variance in zip(rung.trials, rung.values, rung.variances, strict=True):
+                moved = (float(values[0]) + offset, *map(float, values[1:]))
+                told.setdefault(trial, Observation(moved, self.rungs[level], float(variance)))
         return dict(sorted(told.items()))
-
-
-def _variances(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Squared standard errors of the rows' means with what all rows share on an item taken out."""
-    trials, items = scores.shape
-    if not trials:
-        return np.zeros(0)
-    shared = scores.mean(axis=0) if trials > 1 else np.zeros(items)
-    own = (scores - shared).var(axis=1) * (trials / (trials - 1) if trials > 1 else 1.0)
-    return np.asarray(own / items)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from architectures.places import Place
@@ -11,13 +12,14 @@ from architectures.yamltext import read_text, read_yaml
 from db.errors import SpecError, did_you_mean
 from search.caps import read_caps
 from search.grammar import structural
-from search.parameters import Parameter, read_condition, read_parameter
+from search.parameters import Condition, Parameter, number_of, read_condition, read_parameter
 from search.space import Rule, Space
 
-__all__ = ["load_space", "read_space", "space_names"]
+__all__ = ["load_space", "read_space", "space_data", "space_names"]
 
 _FOLDER = Path(__file__).parent / "spaces"
 _TOP = ("caps", "description", "layers", "models", "name", "nodes", "output", "parameters", "rules", "singles")
+_NO_MAPPING = "a space is a mapping with 'layers' or 'nodes'."
 _RULE = ("at_least", "at_most", "forbid", "product", "sum")
 
 
@@ -31,19 +33,31 @@ def load_space(source: str | Path, *, models: Mapping[str, Sequence[str]] | None
 
     Raises `SpecError` for what is no space.
     """
+    return read_space(space_data(source), Place(str(source)), models=models)
+
+
+def space_data(source: str | Path) -> dict[str, object]:
+    """Return what a ready space or a user's file says, name included, as plain data that a job can carry as JSON.
+
+    `read_space` makes the space of it, and finds what is wrong inside. Raises `SpecError` for an unknown name, for a
+    file that cannot be read, and for what is no mapping of plain values.
+    """
     name = str(source)
     path = _FOLDER / f"{name}.yaml" if name in space_names() else Path(source)
     if path.suffix not in (".yaml", ".yml", ".json"):
         raise SpecError(f"There is no space {name!r}; name a file, or a ready one.{did_you_mean(name, space_names())}")
     place = Place(name)
-    return read_space(read_yaml(read_text(path), place), place, models=models)
+    data = _plain(read_yaml(read_text(path), place), place)
+    if not isinstance(data, dict):
+        raise place.error(_NO_MAPPING)
+    return {"name": path.stem, **data}
 
 
 def read_space(data: object, place: Place | None = None, *, models: Mapping[str, Sequence[str]] | None = None) -> Space:
     """Read a space from plain data; raises `SpecError` with the place of what is wrong."""
-    place = place or Place("space")
     if not isinstance(data, dict):
-        raise place.error("a space is a mapping with 'layers' or 'nodes'.")
+        raise (place or Place("space")).error(_NO_MAPPING)
+    place = place or Place(f"space {data['name']}" if data.get("name") else "space")
     for key in data:
         if key not in _TOP:
             raise place.unknown("key", key, _TOP)
@@ -56,16 +70,29 @@ def read_space(data: object, place: Place | None = None, *, models: Mapping[str,
     if "layers" in data:
         found += structural(data["layers"], roles, place.at("layers"))
     parameters = _ordered(_unique(found, place), place)
+    for parameter in parameters:
+        _check_values(parameter.when, parameters, place.at(parameter.name, "when"))
     return Space(
         name=str(data.get("name") or Path(place.source).stem),
         description=str(data.get("description", "")),
         models=roles,
         parameters=parameters,
         template={key: data[key] for key in ("layers", "nodes", "output") if key in data},
-        rules=_rules(data.get("rules", []), [parameter.name for parameter in parameters], place.at("rules")),
+        rules=_rules(data.get("rules", []), parameters, place.at("rules")),
         caps=read_caps(data.get("caps", {}), place.at("caps")),
         singles=_singles(data.get("singles", {}), roles, place.at("singles")),
     )
+
+
+def _plain(data: object, place: Place) -> object:
+    """Return data as JSON would give it back: every key is a text, and there are no dates."""
+    if isinstance(data, dict):
+        return {str(key): _plain(one, place.at(key)) for key, one in data.items()}
+    if isinstance(data, list):
+        return [_plain(one, place.at(number)) for number, one in enumerate(data, 1)]
+    if data is None or isinstance(data, bool | int | float | str):
+        return data
+    raise place.error(f"{data} is no plain value; if it is a text, put it in quotes.")
 
 
 def _models(written: object, given: Mapping[str, Sequence[str]], place: Place) -> dict[str, tuple[str, ...]]:
@@ -76,8 +103,8 @@ def _models(written: object, given: Mapping[str, Sequence[str]], place: Place) -
         roles[role] = list(replacement)
     found: dict[str, tuple[str, ...]] = {}
     for role, names in roles.items():
-        if not isinstance(names, list) or not names or not all(isinstance(one, str) for one in names):
-            raise place.at(role).error("this is a list of models, with one at least.")
+        if not isinstance(names, list) or not names or not all(isinstance(one, str) and one for one in names):
+            raise place.at(role).error("this is a list of models, with one at least, each with a name.")
         if len(set(names)) < len(names):
             raise place.at(role).error("one of the models stands there twice.")
         found[role] = tuple(names)
@@ -120,26 +147,47 @@ def _ordered(found: Sequence[Parameter], place: Place) -> tuple[Parameter, ...]:
     return tuple(ordered)
 
 
-def _rules(written: object, names: Sequence[str], place: Place) -> tuple[Rule, ...]:
+def _check_values(condition: Condition, parameters: Sequence[Parameter], place: Place) -> None:
+    """Raise `SpecError` where a parameter is compared with what it never is; models are left out, as roles change."""
+    by_name = {parameter.name: parameter for parameter in parameters if parameter.role is None}
+    for test in condition.tests:
+        if test.parameter not in by_name:
+            continue
+        here, values = place.at(test.parameter), [choice.value for choice in by_name[test.parameter].choices]
+        if not isinstance(test.operand, tuple):
+            if all(number_of(value) is None for value in values):
+                raise here.error("a comparison needs numbers, and this parameter has none.")
+            continue
+        for one in test.operand:
+            if not any(replace(test, operand=(one,)).holds(value) for value in values):
+                raise here.unknown("value", one, map(str, values))
+
+
+def _rules(written: object, parameters: Sequence[Parameter], place: Place) -> tuple[Rule, ...]:
     if not isinstance(written, list):
         raise place.error("rules are a list.")
-    return tuple(_rule(one, names, place.at(number)) for number, one in enumerate(written, 1))
+    return tuple(_rule(one, parameters, place.at(number)) for number, one in enumerate(written, 1))
 
 
-def _rule(written: object, names: Sequence[str], place: Place) -> Rule:
+def _rule(written: object, parameters: Sequence[Parameter], place: Place) -> Rule:
     data = _mapping(written, place)
     for key in data:
         if key not in _RULE:
             raise place.unknown("key", key, _RULE)
     if len([key for key in ("forbid", "product", "sum") if key in data]) != 1:
         raise place.error("a rule has one of 'product' and 'sum' with a bound, or 'forbid'.")
+    if "forbid" in data and len(data) > 1:
+        raise place.error("a rule that forbids has no bound; write the bound as a rule of its own.")
     if "forbid" in data:
         rule = Rule(forbid=read_condition(data["forbid"], place.at("forbid")))
     else:
         rule = _bound(data, place)
+    names = [parameter.name for parameter in parameters]
     for name in rule.names():
         if name not in names:
             raise place.unknown("parameter", name, names)
+    if rule.forbid is not None:
+        _check_values(rule.forbid, parameters, place.at("forbid"))
     return rule
 
 

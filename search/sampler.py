@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from search.domain import Domain
 
-__all__ = ["BUILT_IN", "GROUP", "Asked", "Sampler", "make_sampler", "sampler_names"]
+__all__ = ["BUILT_IN", "GROUP", "Asked", "Sampler", "check_counts", "make_sampler", "sampler_names"]
 
 GROUP: Final = "colonnade.samplers"
 """The entry-point group by which a package brings samplers: `name = "package.module:Class"`."""
@@ -59,28 +59,37 @@ class Sampler(ABC):
         """Return the state of a new study."""
         return StudyState.begin(self.domain, seed)
 
-    def ask_batch(self, state: StudyState, n: int, *, costs: NDArray[np.float64] | None = None) -> Asked:
+    def ask_batch(
+        self, state: StudyState, n: int, *, costs: NDArray[np.float64] | None = None, first: Sequence[int] = ()
+    ) -> Asked:
         """Ask for up to n trials to run at once.
 
         Fewer come where the domain is used up, or where the sampler has to wait for what it asked. No point is asked
         twice. `costs` stand in for the domain's: what an item of each point costs now that some samples are stored.
-        Raises `ValueError` for an n below 1, a state of another domain, and a proposal that breaks the contract.
+        The points in `first` come before the sampler's own, in their order; give the same ones at every ask, and those
+        that were asked are passed over. Raises `ValueError` for an n below 1, a state of another domain, a point that
+        the domain does not have, and a proposal that breaks the contract.
         """
         if n < 1:
             raise ValueError(f"a batch has at least one trial, not {n}")
         if state.domain != self.domain.digest:
             raise ValueError("the state belongs to another domain")
+        if not all(0 <= point < len(self.domain) for point in first):
+            raise ValueError(f"the points to begin with are not all among the {len(self.domain)} of the domain")
+        asked = {*state.points}
+        state, queued = state.asked([point for point in dict.fromkeys(first) if point not in asked][:n])
         seen = np.zeros(len(self.domain), dtype=np.bool_)
         seen[list(state.points)] = True
-        left = int((~seen).sum())
-        if not left:
-            return Asked(state, ())
+        n = min(n - len(queued), int((~seen).sum()))
+        if not n:
+            return Asked(state, queued)
         # One stream of numbers for each state: the same state proposes the same again.
         rng = np.random.default_rng((state.seed, len(state.trials), len(state.told)))
-        points = self.propose(state, min(n, left), ~seen, rng, self.domain.costs if costs is None else costs)
+        points = self.propose(state, n, ~seen, rng, self.domain.costs if costs is None else costs)
         if len(points) > n or len(set(points)) < len(points) or any(seen[point] for point in points):
             raise ValueError(f"the sampler {self.name!r} proposed a point twice, or more points than were asked")
-        return Asked(*state.asked(map(int, points)))
+        state, trials = state.asked(map(int, points))
+        return Asked(state, queued + trials)
 
     def tell(
         self,
@@ -114,12 +123,21 @@ def sampler_names() -> tuple[str, ...]:
 
 
 def make_sampler(name: str, domain: Domain, **options: float) -> Sampler:
-    """Make a sampler by its name; raises `UserError` for an unknown name or option."""
+    """Make a sampler by its name; raises `UserError` for an unknown name or option, and for a bad value of one."""
     cls = _class(name)
+    # A job keeps options as floats, and a count is a whole number.
+    given = {option: int(value) if float(value).is_integer() else value for option, value in options.items()}
     try:
-        return cls(domain, **options)
+        return cls(domain, **given)
     except TypeError as error:
         raise UserError(f"The sampler {name!r} does not take these options: {', '.join(options)}.") from error
+
+
+def check_counts(**counts: float) -> None:
+    """Raise `UserError` where an option of a sampler that counts something is no whole number from 1 up."""
+    for option, value in counts.items():
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"The sampler's option {option!r} is a whole number from 1 up, not {value}.")
 
 
 def _class(name: str) -> type[Sampler]:

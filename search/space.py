@@ -84,7 +84,8 @@ class Space:
     rules: tuple[Rule, ...] = ()
     caps: tuple[Cap, ...] = ()
     singles: Mapping[str, object] = field(default_factory=dict)
-    """For each role the layers that measure one model of it, which stands there as `$model`."""
+    """For each role the layers that measure one model of it, which stands there as `$model`, and all of another role
+    as its name: `$generators`."""
 
     @property
     def raw(self) -> int:
@@ -127,7 +128,7 @@ class Space:
 
     def single(self, role: str, model: str, book: ModelBook | None = None) -> ArchitectureSpec:
         """Return the architecture that measures one model of a role; raises `SpecError` where it is none."""
-        layers = expand(self.singles[role], {"model": model}, self.place.at("singles", role))
+        layers = expand(self.singles[role], {**self.models, "model": model}, self.place.at("singles", role))
         return load({"name": f"{role}: {model}", "layers": layers}, book).spec
 
     def count(self) -> Counts:
@@ -142,8 +143,8 @@ class Space:
 
 def describe(values: Values) -> str:
     """Write a point's values in one line."""
-    parts = (f"{name}={'+'.join(v) if isinstance(v, tuple) else v}" for name, v in values.items())
-    return ", ".join(parts) or "without parameters"
+    texts = {name: "+".join(v) if isinstance(v, tuple) else str(v) for name, v in values.items()}
+    return ", ".join(f"{name}={' '.join(text.split())}" for name, text in texts.items()) or "without parameters"
 
 
 def _combinations(parameters: Sequence[Parameter], values: Values) -> Iterator[Values]:

@@ -124,6 +124,22 @@ def check_resume(make: MakeSampler) -> None:
     assert sampler.ask_batch(again, 2) == sampler.ask_batch(state, 2), "a resumed study asks for other trials"
 
 
+def check_queue(make: MakeSampler) -> None:
+    """Points that are given come first, once each, whatever the size of the batches; then the sampler goes on."""
+    sampler = make(grid_domain(5, 4, 3))
+    queue, state, asked = (7, 30, 7, 2, 11, 0), sampler.start(_SEED), list[Trial]()
+    for size in (2, 1, 6, 3):
+        again = sampler.ask_batch(state, size, first=queue)
+        assert sampler.ask_batch(state, size, first=queue) == again, "the same ask brought other trials"
+        state, trials = again
+        asked += trials
+        for trial in trials:
+            state = sampler.tell(state, trial.id, true_value(sampler.domain, trial.point))
+    points = [trial.point for trial in asked]
+    assert points[:5] == [7, 30, 2, 11, 0], "the points that were given did not come first, in their order"
+    assert len({*points}) == len(points) > 5, "the sampler did not go on after the points that were given"
+
+
 def check_objectives(make: MakeSampler) -> None:
     """Several objectives are taken."""
     sampler = make(grid_domain(5, 4, 3))
@@ -148,6 +164,7 @@ SAMPLER_CHECKS: Final[tuple[Callable[[MakeSampler], None], ...]] = (
     check_objectives,
     check_order,
     check_pending,
+    check_queue,
     check_resume,
     check_seeds,
 )

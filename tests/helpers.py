@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-__all__ = ["write_architecture", "write_models", "write_task"]
+__all__ = ["artifacts", "write_architecture", "write_models", "write_task"]
 
 
 def write_models(folder: Path, url: str, *, model: str = "test-model", n: bool = True) -> Path:
@@ -39,3 +39,12 @@ def write_architecture(folder: Path, name: str = "vote", *, samples: int = 3) ->
     layers = [{"generate": {"model": "m", "samples": samples, "max_tokens": 64}}, "vote"]
     path.write_text(yaml.safe_dump({"name": name, "layers": layers}))
     return path
+
+
+async def artifacts() -> dict[str, str | None]:
+    """Return the types of the artifacts that Prefect holds, by key; those without one, by their id."""
+    from prefect import get_client
+
+    async with get_client() as client:
+        found = (await client.request("POST", "/artifacts/filter", json={"limit": 200})).json()
+    return {artifact["key"] or artifact["id"]: artifact["type"] for artifact in found}

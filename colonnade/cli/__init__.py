@@ -4,7 +4,24 @@ from __future__ import annotations
 
 import typer
 
-from colonnade.cli import cache, calls, compare, doctor, evaluate, graph, models, plan, run, runs, serve, techniques
+from colonnade.cli import (
+    batch,
+    cache,
+    calls,
+    compare,
+    coverage,
+    doctor,
+    evaluate,
+    graph,
+    models,
+    plan,
+    run,
+    runs,
+    search,
+    serve,
+    techniques,
+    watch,
+)
 
 __all__ = ["app"]
 
@@ -20,10 +37,14 @@ app.command("run")(run.run)
 app.command("plan")(plan.plan)
 app.command("eval")(evaluate.evaluate)
 app.command("compare")(compare.compare)
+app.command("coverage")(coverage.coverage)
 app.command("graph")(graph.graph)
 app.add_typer(techniques.app, name="techniques")
 app.add_typer(models.app, name="models")
 app.command("serve-model")(serve.serve_model)
+app.add_typer(search.app, name="search")
+app.add_typer(batch.app, name="batch")
+app.add_typer(watch.app, name="watch")
 app.add_typer(runs.app, name="runs")
 app.command("calls")(calls.calls)
 app.add_typer(cache.app, name="cache")

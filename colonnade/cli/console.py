@@ -69,8 +69,8 @@ def _plain(value: object) -> object:
 
 
 def number(value: float | None) -> str:
-    """Print a count with thousands separators: 12,345."""
-    return "?" if value is None else f"{round(value):,}"
+    """Print a count with thousands separators: 12,345; `∞` where nothing bounds it."""
+    return "?" if value is None else "∞" if value == float("inf") else f"{round(value):,}"
 
 
 def dollars(value: Decimal | float | None) -> str:
@@ -78,8 +78,8 @@ def dollars(value: Decimal | float | None) -> str:
     if value is None:
         return "$?"
     amount = float(value)
-    if amount == 0:
-        return "$0"
+    if amount in (0, float("inf")):
+        return "$0" if amount == 0 else "$∞"
     return f"${amount:,.2f}" if abs(amount) >= 1 else f"${amount:.3g}" if abs(amount) >= 1e-4 else f"${amount:.2e}"
 
 

@@ -58,6 +58,12 @@ def evaluate(
     resume: Annotated[str | None, typer.Option(help="Go on with a run by its id; nothing else is needed.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw accuracy against cost here (.svg, .png, .pdf).")] = None,
     prefect: Annotated[bool, typer.Option("--prefect/--no-prefect", help="Run as Prefect flows, or plainly.")] = True,
+    pool: Annotated[
+        str | None, typer.Option(help="A Prefect work pool whose workers take the chunks; see docs/operations.md.")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster that takes the chunks; 'local' starts one.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Evaluate architectures on a task. The same command again goes on where the last one stopped."""
@@ -93,18 +99,18 @@ def evaluate(
             )
             for source in architecture
         ]
-    evaluations = _run(jobs, prefect=prefect, quiet=json)
+    evaluations = _run(jobs, prefect=prefect, pool=pool, ray=ray, quiet=json)
     _report(evaluations, plot, json=json)
 
 
-def _run(jobs: list[EvaluateJob], *, prefect: bool, quiet: bool) -> list[Evaluation]:
+def _run(jobs: list[EvaluateJob], *, prefect: bool, pool: str | None, ray: str | None, quiet: bool) -> list[Evaluation]:
     from colonnade.evaluating import run_jobs
     from colonnade.progress import Progress
 
     planned = [len(job.task.load().items) for job in jobs]
     with Progress([job.title for job in jobs], planned, quiet=quiet) as progress:
         try:
-            return asyncio.run(run_jobs(jobs, prefect=prefect, watcher=progress.item_done))
+            return asyncio.run(run_jobs(jobs, prefect=prefect, pool=pool, ray=ray, watcher=progress.item_done))
         except KeyboardInterrupt:
             progress.stop()
             say("Stopped. Every answer that was paid is kept; the same command goes on from here:")

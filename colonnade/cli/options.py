@@ -26,6 +26,7 @@ __all__ = [
     "SetOption",
     "TaskOption",
     "TechniquesOption",
+    "length_of_time",
     "pairs",
     "parameters",
     "settings",
@@ -52,7 +53,8 @@ def _dollars(text: str) -> Decimal:
     return value
 
 
-def _duration(text: str) -> timedelta:
+def length_of_time(text: str) -> timedelta:
+    """Read an option such as 30m, 12h or 7d."""
     try:
         return duration(text)
     except ValueError:
@@ -70,7 +72,7 @@ TechniquesOption = Annotated[
 CacheOption = Annotated[str, typer.Option("--cache", help="on, off, refresh or read-only.")]
 CacheExpiryOption = Annotated[
     timedelta | None,
-    typer.Option("--cache-expiry", parser=_duration, metavar="AGE", help="Use no stored answer older than 12h, 7d…"),
+    typer.Option("--cache-expiry", parser=length_of_time, metavar="AGE", help="Use no answer older than 12h, 7d…"),
 ]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="A parameter of a preset, key=value; may be repeated.")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["HEAD", "config", "upgrade"]
 
-HEAD = "0002"
+HEAD = "0004"
 """The newest revision, written down so that an up-to-date database is recognised without importing Alembic."""
 
 _ADVISORY_LOCK = 0x434F_4C4F

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from db.errors import ConfigError
 from evals.task import Asking, Item, Score, ScoreStatus
-from nodes.base import AnswerKind
+from nodes.base import AnswerKind, Range, exactly
 from providers.base import Message, Request, Sampling
+
+if TYPE_CHECKING:
+    from architectures.estimator import BookEstimator
+    from nodes.base import CallPlan
 
 __all__ = ["JudgeScorer", "grading_prompt", "read_grade"]
 
@@ -52,7 +56,7 @@ class JudgeScorer:
         request = Request(
             model=self.model,
             messages=(Message("user", grading_prompt(item, text, self.scale)),),
-            sampling=Sampling(temperature=0.0, max_tokens=self.max_tokens),
+            sampling=self._sampling(),
         )
         asked = await asking.gateway.ask(request, 1, scope=asking.scope, node="scorer")
         if not asked.samples:
@@ -64,6 +68,22 @@ class JudgeScorer:
             return self._zero(text, f"the judge's reply holds no grade: {reply.strip()[-80:]!r}", "judge_unreadable")
         correct = value > 0.5
         return Score(value=value, correct=correct, answer=text, reason=_grounds(reply), source=self.name)
+
+    def plan(self, estimator: BookEstimator, *, question: Range, gold: Range, answer: Range) -> CallPlan:
+        """Foretell the call for one answer; the ranges are tokens, zero those of a right answer that there is not."""
+        empty = Item(id="-", question="", gold="-" if gold.high else "")
+        return estimator.written(
+            self.model,
+            "scorer",
+            (Message("user", grading_prompt(empty, "", self.scale)),),
+            3,
+            inserted=question.plus(gold).plus(answer),
+            calls=exactly(1),
+            sampling=self._sampling(),
+        )
+
+    def _sampling(self) -> Sampling:
+        return Sampling(temperature=0.0, max_tokens=self.max_tokens)
 
     def _zero(self, text: str, reason: str, status: ScoreStatus) -> Score:
         return Score(value=0.0, correct=False, answer=text, reason=reason, source=self.name, status=status)

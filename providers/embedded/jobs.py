@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from providers.base import Completion, FinishReason, TokenLogprob, Usage
+from providers.base import Completion, FinishReason, Progress, TokenLogprob, Usage
 from providers.embedded.sampling import log_probabilities, stream_start
 from providers.embedded.tokenizer import ChatTokenizer
 from providers.embedded.weights import F32
@@ -48,10 +48,17 @@ class Job:
     plan: Plan
     seeds: tuple[int, ...]
     future: Future[Finished] = field(default_factory=Future)
+    progress: Progress | None = None
+    """Where the engine says how far the job's one sample has come."""
     done: list[Completion | None] = field(init=False)
 
     def __post_init__(self) -> None:
         self.done = [None] * len(self.seeds)
+
+    def tell(self, generated: int) -> None:
+        """Say that the prompt was read and how many tokens were drawn; nothing more once the job was given up."""
+        if self.progress is not None and not self.future.cancelled():
+            self.progress.usage = Usage(len(self.prompt), generated)
 
     def put(self, place: int, completion: Completion, logits: F32) -> None:
         """Keep one sample's completion; with the last one the caller is told."""
@@ -87,6 +94,7 @@ class Sequence:
         """Take the next token, drawn from `logits` (vocab,); say whether and why the sample ends with it."""
         plan = self.job.plan
         self.count += 1
+        self.job.tell(self.count)
         if plan.top_logprobs is not None:
             self._logprobs.append(self._logprob(token, logits, plan.top_logprobs))
         if token == self._tokenizer.end:

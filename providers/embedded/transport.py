@@ -67,7 +67,10 @@ class EmbeddedTransport:
         await asyncio.to_thread(self._lease.give_back)
 
     async def _ask(self, request: WireRequest, seeds: tuple[int, ...]) -> Finished:
-        """Have the engine do a request; the job is dropped when this task is cancelled or its time is up."""
+        """Have the engine do a request; the job is dropped when this task is cancelled or its time is up.
+
+        From then on its progress stands still: a token that the engine is drawing at that moment is nobody's.
+        """
         job = self._job(request, seeds)
         self._lease.engine.submit(job)
         try:
@@ -87,7 +90,7 @@ class EmbeddedTransport:
                 f"the prompt has {len(prompt)} tokens, '{self._model.name}' takes {context} with the answer."
             )
         plan = _plan(request.sampling, room, self._model.config.vocab)
-        return Job(prompt=np.array(prompt, np.int64), plan=plan, seeds=seeds)
+        return Job(prompt=np.array(prompt, np.int64), plan=plan, seeds=seeds, progress=request.progress)
 
 
 def _plan(sampling: Sampling, room: int, vocab: int) -> Plan:

@@ -148,6 +148,7 @@ class Worker:
 
     def _begin_samples(self, job: Job, state: PromptState) -> None:
         """Queue a job's samples, or answer it where only the prompt's logits are asked for."""
+        job.tell(0)
         if not job.seeds:
             job.succeed(Finished((), state.logits))
         self._pending.extend((job, place, state) for place in range(len(job.seeds)))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from search.gaussian import believed, expected_improvement, fit
 from search.pareto import scalarised
-from search.sampler import Sampler
+from search.sampler import Sampler, check_counts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,6 +37,7 @@ class GaussianProcess(Sampler):
 
     def __init__(self, domain: Domain, starts: int = 10, candidates: int = 1500, per_cost: bool = False) -> None:
         super().__init__(domain)
+        check_counts(starts=starts, candidates=candidates)
         self.starts = starts
         self.candidates = candidates
         self.per_cost = per_cost
@@ -50,7 +51,7 @@ class GaussianProcess(Sampler):
         costs: NDArray[np.float64],
     ) -> Sequence[int]:
         """Choose n points; at random until enough were told."""
-        if len(state.told) < self.starts:
+        if self.starting(state):
             return self.first(state, n, unseen, rng)
         points, values, noise = self._known(state, rng)
         features = self.features(state)
@@ -70,6 +71,10 @@ class GaussianProcess(Sampler):
             chosen.append(int(pool[best]))
             process = believed(process, seen_by[best : best + 1])
         return chosen
+
+    def starting(self, state: StudyState) -> bool:
+        """Tell whether there is too little to fit."""
+        return len(state.told) < self.starts
 
     def first(self, state: StudyState, n: int, unseen: NDArray[np.bool_], rng: np.random.Generator) -> Sequence[int]:
         """Choose the points before there is anything to fit."""
@@ -97,18 +102,22 @@ class GaussianProcess(Sampler):
         left = np.flatnonzero(unseen)
         if len(left) <= self.candidates:
             return left
-        pool = {*map(int, rng.choice(left, size=self.candidates // 2, replace=False, shuffle=False))}
+        pool = {*map(int, rng.choice(left, size=max(1, self.candidates // 2), replace=False, shuffle=False))}
         for place in np.argsort(-values, kind="stable")[:_CLIMBED]:
             pool |= self.domain.near(points[place], rng, self.candidates // 4)
         return np.asarray(sorted(point for point in pool if unseen[point]), dtype=np.intp)
 
 
 class FeaturesOf:
-    """The features of points, with columns added that a sampler learned."""
+    """The features of points, with columns added that a sampler learned and that are made for the points asked."""
 
-    def __init__(self, base: NDArray[np.float32], more: NDArray[np.float32] | None = None) -> None:
+    def __init__(
+        self,
+        base: NDArray[np.float32],
+        more: Sequence[Callable[[NDArray[np.intp]], NDArray[np.float32]]] = (),
+    ) -> None:
         self._base, self._more = base, more
 
     def __call__(self, points: NDArray[np.intp]) -> NDArray[np.float64]:
         found = self._base[points].astype(float)
-        return found if self._more is None else np.hstack([found, self._more[points].astype(float)])
+        return np.hstack([found, *(columns(points).astype(float) for columns in self._more)])

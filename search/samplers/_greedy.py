@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,6 @@ from search.sampler import Sampler
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from search.domain import Domain
     from search.trials import StudyState
 
 __all__ = ["Greedy"]
@@ -36,10 +36,10 @@ class Greedy(Sampler):
     ) -> Sequence[int]:
         """Ask for the alternatives on the axis that is due; none where they are all under way."""
         values = {trial.point: state.told[trial.id].values[0] for trial in state.trials if trial.id in state.told}
-        starts = _starts(self.domain, state.seed)
+        starts = _starts(len(self.domain), state.seed)
         visited: set[int] = set()
         while True:
-            start = next(point for point in starts if point not in visited)
+            start = next(point for point in map(int, starts) if point not in visited)
             due = self._climb(start, values, visited)
             if due:
                 return [point for point in due if unseen[point]][:n]
@@ -51,7 +51,7 @@ class Greedy(Sampler):
             return [start]
         current, idle, axis = start, 0, 0
         while idle < len(self.domain.axes):
-            around = list(self.domain.alternatives(current, axis))
+            around = self.domain.alternatives(current, axis)
             unknown = [point for point in around if point not in values]
             if unknown:
                 return unknown
@@ -62,5 +62,6 @@ class Greedy(Sampler):
         return []
 
 
-def _starts(domain: Domain, seed: int) -> list[int]:
-    return [int(point) for point in np.random.default_rng((seed, 1)).permutation(len(domain))]
+@lru_cache(maxsize=4)
+def _starts(points: int, seed: int) -> NDArray[np.int64]:
+    return np.random.default_rng((seed, 1)).permutation(points)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +35,10 @@ class Itas(GaussianProcess):
         self.random = max(1, min(starts, round(0.024 * len(domain))))
         self.starts = len(self.singles) + self.random
 
+    def starting(self, state: StudyState) -> bool:
+        """Tell whether there is too little to fit, or a model that was never asked on its own."""
+        return super().starting(state) or not {*self.singles} <= {*state.points}
+
     def first(self, state: StudyState, n: int, unseen: NDArray[np.bool_], rng: np.random.Generator) -> Sequence[int]:
         """Take the models one by one, then random points."""
         ranking = [point for point in self.singles if unseen[point]][:n]
@@ -45,17 +50,20 @@ class Itas(GaussianProcess):
     def features(self, state: StudyState) -> FeaturesOf:
         """Add the mean and the best score of a point's models in every role that was measured."""
         values = {trial.point: state.told[trial.id].values[0] for trial in state.trials if trial.id in state.told}
-        columns: list[NDArray[np.float32]] = []
+        columns: list[Callable[[NDArray[np.intp]], NDArray[np.float32]]] = []
         for role, points in self.domain.singles.items():
             if role in self.domain.members and all(point in values for point in points):
                 scores = np.asarray([values[point] for point in points])
-                columns += _columns(self.domain.members[role], scores)
-        return FeaturesOf(self.domain.features, np.stack(columns, axis=1) if columns else None)
+                columns.append(partial(_columns, self.domain.members[role], scores))
+        return FeaturesOf(self.domain.features, columns)
 
 
-def _columns(members: NDArray[np.float32], scores: NDArray[np.float64]) -> list[NDArray[np.float32]]:
+def _columns(
+    members: NDArray[np.float32], scores: NDArray[np.float64], points: NDArray[np.intp]
+) -> NDArray[np.float32]:
     spread = (scores - scores.min()) / (float(scores.max() - scores.min()) or 1.0)
-    shares = members.sum(axis=1)
-    mean = members @ spread / np.where(shares > 0, shares, 1.0)
-    best = np.where(members > 0, spread[None, :], 0.0).max(axis=1)
-    return [mean.astype(np.float32), best.astype(np.float32)]
+    of_these = members[points]
+    shares = of_these.sum(axis=1)
+    mean = of_these @ spread / np.where(shares > 0, shares, 1.0)
+    best = np.where(of_these > 0, spread[None, :], 0.0).max(axis=1)
+    return np.stack([mean, best], axis=1).astype(np.float32)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from search.pareto import crowding, fronts
-from search.sampler import Sampler
+from search.pareto import ranked
+from search.sampler import Sampler, check_counts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +29,7 @@ class Nsga2(Sampler):
 
     def __init__(self, domain: Domain, population: int = 24, mutation: float = 0.1) -> None:
         super().__init__(domain)
+        check_counts(population=population)
         self.population = population
         self.mutation = mutation
 
@@ -59,13 +60,7 @@ class Nsga2(Sampler):
         """The best points that were told, as many as the population, best first."""
         known = [trial.point for trial in state.trials if trial.id in state.told]
         values = [state.told[trial.id].values for trial in state.trials if trial.id in state.told]
-        ranked: list[int] = []
-        for front in fronts(values):
-            apart = crowding([values[place] for place in front])
-            # The most lonely first; equals in the order in which they were asked.
-            by_distance = sorted(zip(apart, front, strict=True), key=lambda pair: -pair[0])
-            ranked += [known[place] for _, place in by_distance]
-        return ranked[: self.population]
+        return [known[place] for place in ranked(values)[: self.population]]
 
     def _child(
         self, first: NDArray[np.int16], second: NDArray[np.int16], rng: np.random.Generator
@@ -73,5 +68,6 @@ class Nsga2(Sampler):
         from_first = rng.random(len(first)) < 0.5
         child = np.where(from_first, first, second)
         for axis in np.flatnonzero(rng.random(len(child)) < max(self.mutation, 1 / len(child))):
-            child[axis] = rng.integers(self.domain.level_counts[axis])
+            # Caps may have left no point that has the axis.
+            child[axis] = rng.integers(max(1, self.domain.level_counts[axis]))
         return child.astype(np.int16)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from search.domain import INACTIVE
 from search.pareto import scalarised
-from search.sampler import Sampler
+from search.sampler import Sampler, check_counts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from optuna import Study
     from optuna.distributions import BaseDistribution
 
     from search.domain import Domain
@@ -33,6 +33,7 @@ class Tpe(Sampler):
 
     def __init__(self, domain: Domain, starts: int = 10) -> None:
         super().__init__(domain)
+        check_counts(starts=starts)
         self.starts = starts
 
     def propose(
@@ -43,47 +44,51 @@ class Tpe(Sampler):
         rng: np.random.Generator,
         costs: NDArray[np.float64],
     ) -> Sequence[int]:
-        """Ask Optuna n times on a study made of the state."""
+        """Let Optuna draw n times from what the state knows."""
         allowed = unseen.copy()
         known = [trial for trial in state.trials if trial.id in state.told]
         if len(known) < self.starts:
             return [int(point) for point in rng.choice(np.flatnonzero(allowed), size=n, replace=False)]
         values = scalarised([state.told[trial.id].values for trial in known], rng)
-        scored = dict(zip((trial.point for trial in known), values, strict=True))
-        study = self._study(scored, int(rng.integers(2**31)))
-        for trial in state.trials:
-            if trial.id not in state.told:
-                self._add(study, trial.point, float(values.min()))
+        scored = list(zip((trial.point for trial in known), values.tolist(), strict=True))
+        worst = float(values.min())
+        scored += [(trial.point, worst) for trial in state.trials if trial.id not in state.told]
+        draw = self._drawing(int(rng.integers(2**31)))
         chosen: list[int] = []
         for _ in range(n):
-            drawn = study.ask(self._distributions())
-            levels = [int(drawn.params[axis]) for axis in self.domain.axes]
-            point = self.domain.nearest(np.asarray(levels, dtype=np.int16), allowed)
+            point = self.domain.nearest(draw(scored), allowed)
             if point is None:
                 break
             allowed[point] = False
             chosen.append(point)
-            self._add(study, point, float(values.min()))
+            scored.append((point, worst))
         return chosen
 
-    def _study(self, scored: dict[int, float], seed: int) -> Study:
+    def _drawing(self, seed: int) -> Callable[[list[tuple[int, float]]], NDArray[np.int16]]:
+        """Return what draws levels from points and their values.
+
+        Optuna's study would copy every trial it is given, so the trials are put beneath it, and its sampler is asked.
+        """
         import optuna
-
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        sampler = optuna.samplers.TPESampler(n_startup_trials=0, multivariate=True, seed=seed)
-        study = optuna.create_study(direction="maximize", sampler=sampler)
-        for point, value in scored.items():
-            self._add(study, point, float(value))
-        return study
-
-    def _add(self, study: Study, point: int, value: float) -> None:
+        from optuna.distributions import CategoricalDistribution
         from optuna.trial import create_trial
 
-        params = {axis: int(level) for axis, level in zip(self.domain.axes, self.domain.levels[point], strict=True)}
-        study.add_trial(create_trial(params=params, distributions=self._distributions(), value=value))
+        from search.samplers._recorded import Recorded, completed
 
-    def _distributions(self) -> dict[str, BaseDistribution]:
-        from optuna.distributions import CategoricalDistribution
-
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        sampler = optuna.samplers.TPESampler(n_startup_trials=0, multivariate=True, constant_liar=False, seed=seed)
         counts = zip(self.domain.axes, self.domain.level_counts, strict=True)
-        return {axis: CategoricalDistribution(tuple(range(INACTIVE, count))) for axis, count in counts}
+        space: dict[str, BaseDistribution] = {
+            axis: CategoricalDistribution(tuple(range(INACTIVE, count))) for axis, count in sorted(counts) if count
+        }
+        running = create_trial(state=optuna.trial.TrialState.RUNNING)
+
+        def draw(scored: list[tuple[int, float]]) -> NDArray[np.int16]:
+            rows = (dict(zip(self.domain.axes, self.domain.levels[point].tolist(), strict=True)) for point, _ in scored)
+            values = (value for _, value in scored)
+            storage = Recorded([completed(*trial, space) for trial in zip(itertools.count(), rows, values)])
+            study = optuna.create_study(direction="maximize", storage=storage)
+            drawn = sampler.sample_relative(study, running, space)
+            return np.asarray([drawn.get(axis, INACTIVE) for axis in self.domain.axes], dtype=np.int16)
+
+        return draw

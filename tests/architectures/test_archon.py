@@ -333,7 +333,7 @@ async def test_an_imported_configuration_runs_and_its_components_at_once(server:
         [component("ranker", provider="", top_k=2)],
         [component("fuser", provider="")],
     )
-    server.latency_s = 0.05
+    server.latency_s = 0.2
     book = any_model("a", "b", "c", "m", url=server.url)
     scope = Scope("r", "i")
     async with Gateway(book, None) as gateway:

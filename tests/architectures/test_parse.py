@@ -136,6 +136,9 @@ WRONG = {
     "layer 1.generat: there is no technique 'generat'. Did you mean 'generate'?": "layers: [{generat: {model: m}}]",
     "nodes.a: there is no technique 'vot'. Did you mean 'vote'?": "nodes: {a: {use: vot}}",
     "layer 1.generate: the setting 'model' is missing.": "layers: [{generate: {samples: 2}}]",
+    "layer 1.generate.examples.0: the setting 'answer' is missing.": (
+        "layers: [{generate: {model: m, examples: [{question: q}]}}]"
+    ),
     "layer 1.generate.samples: input should be greater than or equal to 1, but it is 0.": (
         "layers: [{generate: {model: m, samples: 0}}]"
     ),

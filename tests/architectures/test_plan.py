@@ -131,7 +131,8 @@ async def test_calls_and_requests_are_those_the_server_counts(name: str, togethe
 @pytest.mark.parametrize("name", preset_names())
 def test_presets_are_planned_exactly_with_a_price(name: str) -> None:
     foretold = plan(preset(name), ModelBook(env={}), QUESTION)
-    assert foretold.exact_calls
+    # These two spend by need: how many calls they make depends on what the first ones say.
+    assert foretold.exact_calls == (name not in ("consensus-then-long", "critique-revise"))
     assert foretold.total.dollars is not None
     assert Decimal(0) < foretold.total.dollars.low <= foretold.total.dollars.likely <= foretold.total.dollars.high
     assert foretold.candidates.high == 1

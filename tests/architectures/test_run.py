@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
-from time import perf_counter, process_time
+from time import process_time
 
 import pytest
 
 from architectures.compile import compile_architecture
-from architectures.context import Run
+from architectures.context import NodeContext, Run
 from architectures.joining import join
 from architectures.outcome import Outcome
 from architectures.parse import parse
@@ -18,7 +18,12 @@ from architectures.program import make_program
 from architectures.spec import AnyNode, ArchitectureSpec, Comparison, Condition, LoopNode, NestedNode, TechniqueNode
 from architectures.stages import stages
 from db.errors import ConfigError, InsufficientCandidates
+from nodes.adaptive_vote import AdaptiveVote
 from nodes.base import Candidate, Context, Estimator, NodePlan, Note, Shape, State, Technique
+from nodes.drawing import generate_variables
+from nodes.generate import Generate
+from nodes.hedged_generate import HedgedGenerate
+from nodes.short_m_at_k import ShortMAtK
 from providers.gateway import Gateway
 from providers.scope import Scope
 from providers.testing_server import ModelServer
@@ -120,23 +125,41 @@ def test_a_joined_candidate_keeps_what_each_way_said_of_it() -> None:
 
 
 async def test_nodes_of_a_layer_run_at_once(idle: Gateway) -> None:
-    layer = [node(f"n{k}", Wait(seconds=0.1)) for k in range(5)]
-    began = perf_counter()
-    await ran(graph(*layer, output=tuple(n.id for n in layer)), idle)
-    assert perf_counter() - began < 0.25
+    """Each of them goes on only when all have begun."""
+    meeting = asyncio.Barrier(5)
+
+    class Meet(Wait):
+        async def run(self, state: State, context: Context) -> State:
+            async with asyncio.timeout(60):
+                await meeting.wait()
+            return await super().run(state, context)
+
+    layer = [node(f"n{k}", Meet()) for k in range(5)]
+    _, run = await ran(graph(*layer, output=tuple(n.id for n in layer)), idle)
+    assert run.trace.keys() == {n.id for n in layer}
 
 
 async def test_a_node_does_not_wait_for_a_slow_branch_it_does_not_follow(idle: Gateway) -> None:
+    """The slow branch ends only when the node has run."""
+    has_run = asyncio.Event()
+
+    class Slow(Wait):
+        async def run(self, state: State, context: Context) -> State:
+            async with asyncio.timeout(60):
+                await has_run.wait()
+            return await super().run(state, context)
+
+    class Next(Wait):
+        async def run(self, state: State, context: Context) -> State:
+            has_run.set()
+            return await super().run(state, context)
+
     spec = graph(
-        node("slow", Wait(seconds=0.3)),
-        node("quick", Wait()),
-        node("next", Wait(seconds=0.25), "quick"),
-        node("end", Wait(), "slow", "next"),
+        node("slow", Slow()), node("quick", Wait()), node("next", Next(), "quick"), node("end", Wait(), "slow", "next")
     )
     assert len(stages(spec.ordered)) == 2
-    began = perf_counter()
-    await ran(spec, idle)
-    assert perf_counter() - began < 0.45
+    _, run = await ran(spec, idle)
+    assert run.trace.keys() == {"slow", "quick", "next", "end"}
 
 
 def test_a_graph_is_cut_where_everything_must_wait_for_everything() -> None:
@@ -237,12 +260,29 @@ async def test_other_errors_end_the_run_and_come_out_bare_when_what_is_under_way
 
 
 async def test_a_bug_in_a_technique_cancels_the_others_and_comes_out_as_it_is(idle: Gateway) -> None:
-    bug = node("bad", Fail(error="unknown"))
-    spec = graph(bug, node("slow", Wait(seconds=30)), node("next", Wait(), "bad"), output=("next", "slow"))
-    began = perf_counter()
+    ended: list[str] = []
+    begun = asyncio.Event()
+
+    class Bug(Fail):
+        async def run(self, state: State, context: Context) -> State:
+            await begun.wait()
+            return await super().run(state, context)
+
+    class Slow(Wait):
+        async def run(self, state: State, context: Context) -> State:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                ended.append(context.node)
+                raise
+            return state
+
+    bad = node("bad", Bug(error="unknown"))
+    spec = graph(bad, node("slow", Slow()), node("next", Wait(), "bad"), output=("next", "slow"))
     with pytest.raises(KeyError, match="unknown"):
         await ran(spec, idle)
-    assert perf_counter() - began < 5
+    assert ended == ["slow"]
 
 
 async def test_a_loop_repeats_on_its_own_result_until_its_condition_holds(idle: Gateway) -> None:
@@ -367,6 +407,16 @@ async def test_which_sample_a_node_draws_does_not_depend_on_which_branch_is_quic
     assert drawn[0] == drawn[1] == {"x:1": 0, "x:2": 1, "y:1": 100_000, "y:2": 100_001}
 
 
+async def test_a_node_in_a_lane_may_go_on_from_the_index_it_was_told(gateway: Gateway) -> None:
+    context = NodeContext("x", 1, Run(gateway=gateway, scope=Scope("r", "i"), answer_kind="auto"))
+    asked = await context.ask("fast", "generate", generate_variables("q"), n=2)
+    told = [sample.index for sample in asked.samples]
+    later = await context.ask("fast", "generate", generate_variables("q"), first=told[-1] + 1)
+    own = await context.ask("fast", "generate", generate_variables("q"), first=3)
+    assert told == [100_000, 100_001]
+    assert [later.samples[0].index, own.samples[0].index] == [100_002, 100_003]
+
+
 async def test_nodes_that_start_together_share_one_sequence_of_samples(gateway: Gateway) -> None:
     echo = Echo(model="fast", samples=2)
     nested = NestedNode(id="deep", spec=graph(node("z", echo)))
@@ -399,17 +449,34 @@ def test_lanes_are_given_to_racing_nodes_alone() -> None:
     assert make_program(looped).lanes == {("x",): 1}
 
 
+def test_techniques_that_draw_the_question_share_one_sequence_of_samples() -> None:
+    plain, hedged = Generate(model="fast"), HedgedGenerate(model="fast")
+    one_by_one, race_of_all = AdaptiveVote(model="fast"), ShortMAtK(model="fast")
+    together = graph(node("a", plain), node("b", hedged), output=("a", "b"))
+    assert make_program(together).lanes == {}
+    later = graph(node("a", plain), node("b", one_by_one), node("c", race_of_all), output=("a", "b", "c"))
+    assert make_program(later).lanes == {("b",): 1, ("c",): 2}
+    after = graph(node("a", Wait()), node("b", plain), node("c", hedged, "a"), output=("b", "c"))
+    assert make_program(after).lanes == {("c",): 1}
+    ordered = graph(node("a", plain), node("b", one_by_one, "a"))
+    assert make_program(ordered).lanes == {}
+
+
 async def test_cpu_of_an_invocation_is_small(idle: Gateway) -> None:
     spec = graph(*[node(f"n{k}", Wait(), *([f"n{k - 1}"] if k else [])) for k in range(10)])
     compiled = compile_architecture(spec)
     scope = Scope("r", "i")
     for _ in range(20):
         await compiled.run("q", gateway=idle, scope=scope)
-    best = 1.0
+    best = unit = 1.0
     for _ in range(5):
         began = process_time()
         for _ in range(20):
             await compiled.run("q", gateway=idle, scope=scope)
         best = min(best, (process_time() - began) / 20 / 10)
-    # The aim is 0.3 ms a node on this project's machine; a slower one may take three times as long.
-    assert best < 0.9e-3
+        began = process_time()
+        for _ in range(20):
+            sum(number * number for number in range(5_000))
+        unit = min(unit, (process_time() - began) / 20)
+    # The aim is 0.3 ms a node, about what 5,000 steps of a loop take; a busy machine slows both.
+    assert best < 4 * unit, (best, unit)

@@ -65,6 +65,18 @@ def test_plan_equals_what_is_served(cli: Cli, workplace: Path, model_server: Ser
     assert "5 items" in text
 
 
+def test_plan_of_replies_without_a_limit_says_so(cli: Cli, workplace: Path) -> None:
+    (workplace / "models.yaml").write_text(
+        "models: {m: {transport: openai, base_url: 'http://127.0.0.1:9/v1', model: x, "
+        "price: {prompt: 1, completion: 2}}}"
+    )
+    (workplace / "open.yaml").write_text("layers: [{generate: {model: m}}]")
+    done = cli("plan", "open.yaml")
+    assert done.code == 0
+    assert "∞" in done.out
+    assert "No limit is known for the replies of m; give max_tokens." in done.out
+
+
 def test_plan_of_an_unpriced_model_says_so(cli: Cli, workplace: Path) -> None:
     (workplace / "models.yaml").write_text(
         "models: {m: {transport: openai, base_url: 'http://127.0.0.1:9/v1', model: x}}"
@@ -131,10 +143,30 @@ def test_graph_as_text_and_as_files(cli: Cli, workplace: Path) -> None:
 
 
 def test_techniques_are_listed_and_shown(cli: Cli) -> None:
-    listed = cli("techniques").out.splitlines()
-    assert {line.split()[0] for line in listed} >= {"generate", "critique", "rank", "fuse", "verify", "vote", "judge"}
-    assert len(cli("techniques", "--json").records) == len(listed)
+    listed = [line.split()[0] for line in cli("techniques").out.splitlines() if line.startswith("  ")]
+    assert set(listed) >= {
+        "generate",
+        "critique",
+        "rank",
+        "fuse",
+        "verify",
+        "vote",
+        "judge",
+        "genrm",
+        "self-consistency",
+    }
+    records = cli("techniques", "--json").records
+    assert [record["name"] for record in records] == listed
+    assert {record["kind"] for record in records} == {"technique", "scorer", "preset"}
+    assert all(record["group"] and record["paper"] and record["calls"] for record in records)
     assert "2409.15254" in cli("techniques", "show", "rank").out
+    assert "2408.15240" in cli("techniques", "show", "genrm").out
+    assert "2203.11171" in cli("techniques", "show", "self-consistency").out
+    assert cli("techniques", "show", "scorer:judge").out != cli("techniques", "show", "judge").out
+    assert cli("techniques", "show", "preset:single", "--json").records[0]["parameters"]["model"]["default"]
+    missing = cli("techniques", "show", "votes")
+    assert missing.code == 2
+    assert "There is no technique, scorer or preset 'votes'. Did you mean 'vote'" in missing.err
     assert cli("techniques", "show", "rank", "--json").records[0]["name"] == "rank"
 
 

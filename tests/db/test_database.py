@@ -55,7 +55,7 @@ def test_many_processes_may_create_one_database_at_once(url: str) -> None:
     program = f"from db.database import Database; Database.open({url!r}).close()"
     started = [subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE) for _ in range(5)]
     for process in started:
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors.decode()
     with Database.open(url) as database, database.engine.connect() as connection:
         assert connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == [HEAD]

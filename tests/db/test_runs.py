@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -42,6 +45,24 @@ def test_a_run_from_beginning_to_end(database: Database) -> None:
     assert stopped.ended_at is not None
     again = runs.finish(run.id, "running")
     assert (again.ended_at, again.totals) == (None, '{"items":3}')
+
+
+def test_no_note_is_lost_to_another_that_is_written_at_once(database: Database) -> None:
+    runs = RunStore(database)
+    run = runs.create(kind="search", name="x")
+    barrier = threading.Barrier(4)
+
+    def note(worker: int) -> None:
+        barrier.wait(300)
+        for number in range(10):
+            runs.note(run.id, {f"{worker} {number}": number, "last": worker})
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(note, range(4)))
+    noted = json.loads(runs.get(run.id).totals or "")
+    assert len(noted) == 41
+    assert noted["3 9"] == 9
+    assert runs.get(run.id).status == "running"
 
 
 def test_a_run_of_a_given_id_is_created_once(database: Database) -> None:

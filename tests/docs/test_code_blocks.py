@@ -22,6 +22,7 @@ from evals.tasks.registry import task_names
 from nodes import registry as techniques
 from providers.book import ModelBook
 from providers.registry import require_transport
+from search import read_space
 from tests.conftest import CommandResult
 from tests.docs.blocks import Block, blocks_of
 
@@ -32,7 +33,7 @@ DOCUMENTS = [
     *sorted((ROOT / "docs/techniques").glob("*.md")),
 ]
 READ_ONLY = {"mermaid", "text"}
-CHECKED_ONLY = {"compare", "eval", "search", "serve", "serve-model"}
+CHECKED_ONLY = {"compare", "eval", "search", "serve", "serve-model", "watch"}
 """Commands that take more than a moment; `eval` and the like are run by the tests of the command line."""
 
 Cli = Callable[..., CommandResult]
@@ -98,17 +99,27 @@ def _check(block: Block, where: str, place: Path, cli: Cli, names: dict[str, obj
 
 def _load(text: str, place: Path) -> None:
     data = yaml.safe_load(text)
-    if "models" in data:
+    if "parameters" in data:
+        assert read_space(data).count().valid > 1
+    elif "models" in data:
         file = place / "checked-models.yaml"
         file.write_text(text, "utf-8")
         book = ModelBook.load(file, {})
         assert book.names()
         for name in book.names():
             require_transport(book.resolve(name))
+    elif "deployments" in data:
+        from tests.flows.deployments_support import job_of
+
+        assert all(job_of(deployment) for deployment in data["deployments"])
+    elif "trigger" in data:
+        from prefect.automations import AutomationCore
+
+        assert AutomationCore.model_validate(data).actions
     elif {"layers", "nodes"} & set(data):
         assert load(data).warnings == ()
     else:
-        raise AssertionError(f"this is neither an architecture nor a models file: {sorted(data)}")
+        raise AssertionError(f"this is no architecture, models file or space: {sorted(data)}")
 
 
 def _lines(code: str) -> list[str]:
@@ -145,6 +156,10 @@ def _command(line: str, cli: Cli) -> None:
             lean = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
             tested = subprocess.run(order, capture_output=True, text=True, check=False, env=lean)
             assert tested.returncode == 0, tested.stdout + tested.stderr
+        case ["prefect", *arguments]:
+            from prefect.cli._app import _app
+
+            _app.parse_args(arguments, print_error=False, exit_on_error=False)
         case ["colonnade", *arguments]:
             _parses(arguments)
             if arguments[0] not in CHECKED_ONLY and not any(re.fullmatch(r"[A-Z][A-Z-]*", word) for word in arguments):
@@ -199,7 +214,13 @@ def test_links_between_documents_lead_somewhere() -> None:
 def test_a_block_that_is_wrong_is_found(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     wrong = {
-        "sh": ["colonnade pln x.yaml", "colonnade techniques show votes", "colonnade run --bugdet-calls 3", "rm -r x"],
+        "sh": [
+            "colonnade pln x.yaml",
+            "colonnade techniques show votes",
+            "colonnade run --bugdet-calls 3",
+            "rm -r x",
+            "prefect depoy",
+        ],
         "yaml": ["layers: [generte]", "colour: red", "models: {m: {transport: opnai}}"],
         "python": ["import colonnade\ncolonnade.lod", "x ="],
         "toml": ["a ="],

@@ -10,6 +10,8 @@ from types import ModuleType
 
 import pytest
 
+from architectures import preset_names
+from nodes.catalog import SCORERS
 from nodes.registry import BUILT_IN
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -31,11 +33,16 @@ def test_the_committed_pages_are_current() -> None:
     assert done.returncode == 0, f"run `python scripts/generate_docs.py`; stale:\n{done.stdout}{done.stderr}"
 
 
-def test_every_technique_has_a_page_and_a_row(script: ModuleType) -> None:
+def test_every_technique_scorer_and_preset_has_a_page_and_a_row(script: ModuleType) -> None:
     index = (ROOT / "docs" / "techniques.md").read_text("utf-8")
-    for name in BUILT_IN:
-        assert index.count(f"[{name}](techniques/{name}.md)") == 1
-        assert f"# {name}\n" in (ROOT / "docs" / "techniques" / f"{name}.md").read_text("utf-8")
+    for kind, names in (
+        ("techniques", BUILT_IN),
+        ("scorers", [name for members in SCORERS.values() for name in members]),
+        ("presets", preset_names()),
+    ):
+        for name in names:
+            assert index.count(f"[{name}]({kind}/{name}.md)") == 1
+            assert f"# {name}\n" in (ROOT / "docs" / kind / f"{name}.md").read_text("utf-8")
 
 
 def test_a_changed_an_absent_and_a_left_over_page_are_found(
@@ -50,7 +57,7 @@ def test_a_changed_an_absent_and_a_left_over_page_are_found(
     (folder / "rank.md").write_text("something else")
     (folder / "vote.md").unlink()
     (folder / "gone.md").write_text("no technique")
-    assert [path.name for path in script.stale(script.pages())] == ["rank.md", "vote.md", "gone.md"]
+    assert [path.name for path in script.stale(script.pages())] == ["vote.md", "rank.md", "gone.md"]
     monkeypatch.setattr(sys, "argv", ["generate_docs.py", "--check"])
     with pytest.raises(SystemExit) as left:
         script.main()

@@ -20,6 +20,7 @@ from evals.stats import coverage, plurality
 from nodes.answers import equivalent, extract
 from nodes.base import Candidate, State
 from nodes.registry import get
+from nodes.symbolic import same_expression
 from nodes.testing import ScriptedContext, in_order
 from providers.book import ModelBook
 from providers.gateway import Gateway
@@ -191,6 +192,8 @@ def test_choices_agree_with_the_recorded_extraction(shared_data: Path) -> None:
 
 
 def test_majority_and_reward_on_recorded_mathematics(shared_data: Path) -> None:
+    # A worker that has just been started imports for seconds on a busy machine.
+    assert same_expression("a+b", "b+a", 120.0) is True
     right: list[list[bool]] = []
     majority = best = 0
     differ = []

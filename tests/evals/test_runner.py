@@ -144,7 +144,7 @@ async def test_a_second_go_makes_no_request(tmp_path: Path) -> None:
 
 
 async def test_the_window_of_items_is_bounded(tmp_path: Path) -> None:
-    async with ModelServer(reply=reply, latency_s=0.02) as server, lab(tmp_path, server) as here:
+    async with ModelServer(reply=reply, latency_s=0.02, meet=4) as server, lab(tmp_path, server) as here:
         await here.evaluate(sums(20), concurrency=4)
     assert server.ledger.most_at_once == 4
 

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import CommandResult, ServerProcess
-from tests.helpers import write_architecture, write_models, write_task
+from tests.helpers import artifacts, write_architecture, write_models, write_task
 
 pytestmark = [
+    pytest.mark.usefixtures("own_prefect"),
     pytest.mark.xdist_group("prefect"),
-    pytest.mark.timeout(300),
     # Prefect leaves a socket to its server open when a loop ends.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"),
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _own_prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Give Prefect a home of its own for these tests, so that nothing of the user's is touched."""
-    from prefect.settings import PREFECT_HOME, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
-
-    home = tmp_path_factory.mktemp("prefect")
-    with temporary_settings({PREFECT_HOME: str(home), PREFECT_LOGGING_TO_API_ENABLED: False}):
-        yield
 
 
 def test_eval_runs_as_a_flow_and_leaves_artifacts(
@@ -40,9 +30,9 @@ def test_eval_runs_as_a_flow_and_leaves_artifacts(
     record = done.records[0]
     assert record["items"] == 10
     assert server.ledger()["calls"] == 30
-    artifacts = asyncio.run(_artifacts())
-    assert artifacts[f"evaluation-{record['run_id']}"] == "table"
-    assert "progress" in artifacts.values()
+    found = asyncio.run(artifacts())
+    assert found[f"evaluation-{record['run_id']}"] == "table"
+    assert "progress" in found.values()
     again = cli("eval", architecture, "--task", task, "--chunk", 4, "--json")
     assert again.records[0]["reused"] is True
     assert server.ledger()["calls"] == 30
@@ -75,11 +65,3 @@ def test_a_flow_opens_a_session_of_its_own_and_tries_a_broken_chunk_again(
     assert (evaluation.status, len(evaluation.results)) == ("done", 6)
     assert sorted(tries) == [0, 1, 1]
     assert server.ledger()["calls"] == 6
-
-
-async def _artifacts() -> dict[str | None, str | None]:
-    from prefect import get_client
-
-    async with get_client() as client:
-        found = (await client.request("POST", "/artifacts/filter", json={"limit": 50})).json()
-    return {artifact["key"]: artifact["type"] for artifact in found}

@@ -34,10 +34,22 @@ class CountingContext(ScriptedContext):
         sampling: Sampling | None = None,
         first: int | None = None,
         system: str | None = None,
+        prefix: str | None = None,
+        cancellable: bool = False,
     ) -> Asked:
         self._now += 1
         self.most_at_once = max(self.most_at_once, self._now)
-        asked = await super().ask(model, template, variables, n=n, sampling=sampling, first=first, system=system)
+        asked = await super().ask(
+            model,
+            template,
+            variables,
+            n=n,
+            sampling=sampling,
+            first=first,
+            system=system,
+            prefix=prefix,
+            cancellable=cancellable,
+        )
         await asyncio.sleep(0.01)
         self._now -= 1
         return asked

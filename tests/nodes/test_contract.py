@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from nodes.contract import CONTRACT
-from nodes.probe import Probe, probes
+from nodes.probe import Probe, example_nodes, probes
 from nodes.registry import BUILT_IN, get
+from nodes.scorers import describe_scorer, scorer_names
 
 VARIANTS: tuple[tuple[str, dict[str, object]], ...] = (
     ("critique", {"model": "a", "temperature": 0.0, "system": "Be strict."}),
@@ -24,6 +25,7 @@ VARIANTS: tuple[tuple[str, dict[str, object]], ...] = (
         },
     ),
     ("judge", {"model": "a"}),
+    ("score", {"scorer": "mean_logprob", "keep": 2}),
     ("rank", {"model": "a", "method": "pairwise", "keep": 2}),
     ("rank", {"model": "a", "use_critiques": False}),
     ("unit_test_evaluate", {"model": "a", "keep": "all"}),
@@ -38,6 +40,12 @@ VARIANTS: tuple[tuple[str, dict[str, object]], ...] = (
 
 def all_probes() -> list[Probe]:
     examples = [probe for name in BUILT_IN for probe in probes(name)]
+    examples += [
+        Probe(technique=node)
+        for name in scorer_names()
+        for node in example_nodes(describe_scorer(name))
+        if hasattr(node, "scorer")
+    ]
     return examples + [Probe(technique=get(name).model_validate(settings)) for name, settings in VARIANTS]
 
 

@@ -12,6 +12,7 @@ from db.errors import InsufficientCandidates
 from nodes.base import Range, Shape, State, exactly
 from nodes.critique import Critique
 from nodes.testing import Prompt, ScriptedContext, ScriptedEstimator, drafted, try_out
+from nodes.unit_test_evaluate import UnitTestEvaluate
 from nodes.verify import Verify
 from providers.errors import CallTimeout, Overloaded
 
@@ -174,6 +175,16 @@ def test_without_tests_nothing_is_asked() -> None:
     assert tried.context.calls == 0
     assert [kind for kind, _ in tried.notes] == ["skipped"]
     assert all(c.scores == {"here": 0.0} for c in tried.state.candidates)
+    assert try_out("unit_test_evaluate", THREE, model="m", keep=2).texts == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("tests", "calls"), [(Range(2, 2, 2), (3, 3, 3)), (Range(0, 1, 4), (0, 3, 3)), (exactly(0), (0, 0, 0))]
+)
+def test_an_evaluation_is_foretold_only_where_there_are_tests(tests: Range, calls: tuple[int, ...]) -> None:
+    shape = Shape(question=exactly(9), candidates=exactly(3), candidate_tokens=exactly(5), tests=tests)
+    (call,) = UnitTestEvaluate(model="m").plan(shape, ScriptedEstimator(Range(1, 5, 9))).calls
+    assert tuple(call.calls) == calls
 
 
 def test_scores_order_the_candidates_and_equal_ones_keep_their_order() -> None:

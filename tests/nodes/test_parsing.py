@@ -243,6 +243,7 @@ def test_test_results(text: str, results: tuple[bool | None, ...]) -> None:
         ("- one thing\n- another", ("one thing", "another")),
         ("1. ...\n2. …", ()),
         ("No list.", ()),
+        ("**1.** First.\n**Test 2:** Second.", ("First.", "Second.")),
     ],
 )
 def test_statements(text: str, statements: tuple[str, ...]) -> None:

@@ -280,7 +280,7 @@ def test_settings_of_every_kind_have_words_for_their_type() -> None:
 
 def test_a_technique_without_settings_or_explanation_has_a_page() -> None:
     registry.technique("idle")(make("Idle"))
-    text = page("idle")
+    text = page(registry.describe("idle"))
     assert (
         "# idle\n\nDo nothing at all.\n\n## When to use it\n\nNever.\n\n## Calls\n\n0.\n\n## Settings\n\nNone.\n"
         in text

@@ -15,6 +15,7 @@ from providers.openai_transport import OpenAITransport
 from providers.rates import RateLimits
 from providers.redis_link import redis_link
 from providers.shared_limits import SharedGovernor
+from tests.providers.standstill import Standstill
 
 
 async def work(job: dict[str, float | str]) -> dict[str, int]:
@@ -59,9 +60,10 @@ async def work(job: dict[str, float | str]) -> dict[str, int]:
                     counts["answered"] += 1
                     counts["late_answered"] += late
 
-        async with asyncio.TaskGroup() as tasks:
+        async with Standstill() as stood, asyncio.TaskGroup() as tasks:
             for _ in range(int(job["at_once"])):
                 tasks.create_task(worker())
+        counts["stood_still_ms"] = int(1000 * stood.longest_s)
         counts["exchanges"] = governor.exchanges
         await limiter.aclose()
         await transport.aclose()

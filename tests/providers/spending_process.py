@@ -45,7 +45,7 @@ def store_of(path: Path, account: Account) -> Amount:
 
 async def spend(told: dict[str, Any], store: Path) -> dict[str, int]:
     """Make the calls of a schedule, all at once, and count what became of them."""
-    link = RedisLink(URL, prefix=told["prefix"])
+    link = RedisLink(URL, prefix=told["prefix"], timeout_s=60)
     budget = SharedBudget(
         link,
         plan_of(told),

@@ -29,6 +29,7 @@ from providers.litellm_transport import LiteLLMTransport
 from providers.openai_transport import OpenAITransport
 from providers.testing_server import Fault, ModelServer
 from tests.providers.asking import book_of, request, scope, small_evaluation
+from tests.providers.standstill import Standstill
 
 KEY = "sk-planted-0123456789abcdef"
 FAULTS: list[tuple[Fault, type[ProviderError]]] = [
@@ -46,7 +47,7 @@ FAULTS: list[tuple[Fault, type[ProviderError]]] = [
 ]
 
 
-def wire(model: str = "test-model", timeout_s: float = 5.0) -> WireRequest:
+def wire(model: str = "test-model", timeout_s: float = 60.0) -> WireRequest:
     return WireRequest(
         model=model,
         messages=(Message("user", "hello"),),
@@ -62,7 +63,7 @@ async def test_every_fault_has_its_class_through_the_openai_sdk(fault: Fault, ex
     async with ModelServer(script=(fault,), hang_s=2.0) as server:
         transport = OpenAITransport(server.url, KEY)
         with pytest.raises(ProviderError) as caught:
-            await transport.complete(wire(timeout_s=0.3))
+            await transport.complete(wire(timeout_s=0.3 if fault == "timeout" else 60.0))
         assert type(caught.value) is expected
         assert caught.value.retry_after == (0.05 if fault == "429-retry-after" else None)
         assert KEY not in str(caught.value)
@@ -77,7 +78,7 @@ async def test_every_fault_has_its_class_through_litellm() -> None:
         async with ModelServer(script=(fault,), hang_s=2.0) as server:
             transport = LiteLLMTransport(server.url, KEY)
             with pytest.raises(ProviderError) as caught:
-                await transport.complete(wire("hosted_vllm/test-model", timeout_s=0.3 if fault == "timeout" else 5.0))
+                await transport.complete(wire("hosted_vllm/test-model", timeout_s=0.3 if fault == "timeout" else 60.0))
             assert caught.value.retryable == expected.retryable, (fault, caught.value)
             if fault not in ("reset", "empty-choices"):
                 assert type(caught.value) is expected, (fault, caught.value)
@@ -114,7 +115,7 @@ async def test_usage_that_is_no_usage_is_estimated_and_marked(fault: Fault) -> N
 
 
 async def test_a_server_that_trickles_is_timed_out(tmp_path: Path, store: CallStore) -> None:
-    more = "limits: {timeout_s: 0.3, retries: 1}"
+    more = "limits: {timeout_s: 0.3, retries: 20}"
     async with (
         ModelServer(script=("trickle",)) as server,
         Gateway(book_of(server, tmp_path, more), store) as gateway,
@@ -122,7 +123,8 @@ async def test_a_server_that_trickles_is_timed_out(tmp_path: Path, store: CallSt
         asked = await gateway.ask(request(), scope=scope(), node="a")
         assert len(asked.samples) == 1
         status = gateway.status()
-        assert (status.retries, status.uncertain, status.requests) == (1, 1, 2)
+        # One retry, unless the machine stood still in the next attempt as well.
+        assert status.retries == status.uncertain == status.requests - 1 >= 1
 
 
 async def test_retries_end_and_are_reported(tmp_path: Path, store: CallStore) -> None:
@@ -143,8 +145,10 @@ async def test_retry_after_is_waited_for(tmp_path: Path, store: CallStore) -> No
         Gateway(book_of(server, tmp_path), store) as gateway,
     ):
         start = asyncio.get_running_loop().time()
-        await gateway.ask(request(), scope=scope(), node="a")
-        assert 0.4 <= asyncio.get_running_loop().time() - start < 1.0
+        async with Standstill() as stood:
+            await gateway.ask(request(), scope=scope(), node="a")
+            took = asyncio.get_running_loop().time() - start
+        assert 0.4 <= took < 1.0 + stood.total_s
         assert gateway.status().uncertain == 0
 
 
@@ -160,7 +164,7 @@ async def test_under_faults_every_call_is_answered_once_and_the_books_agree(tmp_
         "content-filter",
     )
     budget = Budget(dollars=Decimal(1))
-    more = "price: {prompt: 1, completion: 2}\n    limits: {retries: 3, timeout_s: 2, in_flight: 32}"
+    more = "price: {prompt: 1, completion: 2}\n    limits: {retries: 3, timeout_s: 120, in_flight: 32}"
     server = ModelServer(fault_rate=0.2, faults=faults, retry_after_s=0.01, latency_s=0.002)
     async with server, Gateway(book_of(server, tmp_path, more), store, budget=budget) as gateway:
         scopes = [scope(str(item)) for item in range(250)]
@@ -234,7 +238,7 @@ async def test_killed_and_resumed_nothing_committed_is_asked_again(tmp_path: Pat
                 await asyncio.sleep(0.002)
             process.kill()
             await process.wait()
-            await asyncio.sleep(0.05)
+            await server.left()
             assert _keys(path) > committed, "nothing was kept"
             committed = _keys(path)
         answered = sum(server.ledger.by_sample.values())

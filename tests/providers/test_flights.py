@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,7 @@ def test_a_servers_database_has_its_place_among_temporary_files(tmp_path: Path) 
         database = Database.open(url)
     except Exception as error:  # noqa: BLE001 - whatever it is, the server is not to be had
         pytest.skip(f"PostgreSQL cannot be reached: {error}")
-    run = f"r-{tmp_path.name}"
+    run = f"r-{uuid.uuid4().hex[:8]}"
     with database:
         die(url, run)
         flights = Flights(database)

@@ -125,13 +125,15 @@ async def test_fresh_is_a_sequence_of_its_own(tmp_path: Path, store: CallStore) 
 async def test_an_abandoned_caller_does_not_harm_those_who_wait_with_it(tmp_path: Path, store: CallStore) -> None:
     budget = Budget(calls=10)
     async with (
-        ModelServer(latency_s=0.1) as server,
+        ModelServer(script=["timeout"]) as server,  # the owner's request, which gets no answer
         Gateway(book_of(server, tmp_path), store, budget=budget) as gateway,
     ):
         owner = asyncio.create_task(gateway.ask(request(), 2, scope=scope("1"), node="a"))
-        await asyncio.sleep(0.03)
+        while not server.ledger.faults["timeout"]:  # noqa: ASYNC110 - the server counts, it does not call
+            await asyncio.sleep(0.001)
         waiter = asyncio.create_task(gateway.ask(request(), 2, scope=scope("2"), node="a"))
         await asyncio.sleep(0.03)
+        assert server.ledger.requests == 1
         owner.cancel()
         with pytest.raises(asyncio.CancelledError):
             await owner
@@ -171,7 +173,7 @@ async def test_a_server_that_overlooks_n_is_asked_one_by_one(tmp_path: Path, sto
 
 async def test_without_n_every_sample_is_a_request(tmp_path: Path, store: CallStore) -> None:
     more = "capabilities: {n: false}"
-    async with ModelServer(latency_s=0.05) as server, Gateway(book_of(server, tmp_path, more), store) as gateway:
+    async with ModelServer(meet=5) as server, Gateway(book_of(server, tmp_path, more), store) as gateway:
         asked = await gateway.ask(request(), 5, scope=scope(), node="a")
         assert [sample.index for sample in asked.samples] == list(range(5))
         assert (server.ledger.requests, server.ledger.most_at_once) == (5, 5)
@@ -235,7 +237,7 @@ async def test_refresh_pays_anew_and_replaces(tmp_path: Path, store: CallStore) 
 
 
 async def test_two_gateways_that_pay_for_one_sample_agree_on_the_first(tmp_path: Path, store: CallStore) -> None:
-    async with ModelServer(latency_s=0.05) as server:
+    async with ModelServer(meet=2) as server:
         book = book_of(server, tmp_path)
         async with Gateway(book, store) as one, Gateway(book, store) as two, asyncio.TaskGroup() as tasks:
             asked = [
@@ -402,7 +404,7 @@ async def test_defaults_fill_in_what_is_left_open(tmp_path: Path, store: CallSto
 
 async def test_the_limit_in_flight_is_kept_and_shared_by_aliases(tmp_path: Path, store: CallStore) -> None:
     (tmp_path / "models.yaml").write_text("models: {}")
-    async with ModelServer(latency_s=0.01) as server:
+    async with ModelServer(latency_s=0.01, meet=3) as server:
         entry = f"{{transport: openai, model: test-model, base_url: '{server.url}', limits: {{in_flight: 3}}}}"
         (tmp_path / "models.yaml").write_text(f"models:\n  a: {entry}\n  b: {entry}\n")
         book = ModelBook.load(tmp_path / "models.yaml", {})

@@ -10,6 +10,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -24,6 +25,7 @@ from providers.shared_limits import SharedGovernor
 from providers.testing_server import ModelServer
 from providers.testing_window import Counting, RateWindow
 from tests.providers.redis_door import REDIS_URL, Door, needs_redis
+from tests.providers.standstill import Standstill
 
 pytestmark = needs_redis
 
@@ -37,6 +39,10 @@ async def prefix() -> AsyncIterator[str]:
 
 
 async def clean(prefix: str) -> None:
+    """Close what a failed test left open, so that no later test meets its sockets, and remove the keys."""
+    for process in [process for process in Process.made if process.link.prefix == prefix]:
+        Process.made.remove(process)
+        await process.crash()
     link = RedisLink(REDIS_URL)
     keys = await link.call("KEYS", f"{prefix.replace('{', '*').replace('}', '*')}*")
     if isinstance(keys, list) and keys:
@@ -47,14 +53,17 @@ async def clean(prefix: str) -> None:
 class Process:
     """One limiter with a link of its own, which is what a process is to the others."""
 
+    made: ClassVar[list[Process]] = []
+
     def __init__(
         self, prefix: str, ceiling: int, *, url: str = REDIS_URL, rates: RateLimits | None = None, lease_s: float = 5.0
     ) -> None:
-        self.link = RedisLink(url, prefix=prefix, retry_s=0.05)
+        self.link = RedisLink(url, prefix=prefix, timeout_s=60, retry_s=0.05)
         local = LocalGovernor(ceiling, rates=rates)
         self.governor = SharedGovernor(self.link, "e", ceiling, local=local, lease_s=lease_s)
         self.limiter = Limiter(self.governor)
         self.answered = 0
+        self.made.append(self)
 
     async def ask(self, lasts: float = 0.0, error: Exception | None = None) -> None:
         """Hold a permit for a while."""
@@ -71,10 +80,9 @@ class Process:
 
     async def crash(self) -> None:
         """Vanish without giving anything back."""
-        task = self.governor._task
-        assert task is not None
-        task.cancel()
-        await asyncio.wait({task})
+        if (task := self.governor._task) is not None:
+            task.cancel()
+            await asyncio.wait({task})
         self.governor._disarm()
         await self.link.aclose()
 
@@ -84,7 +92,7 @@ class Process:
         await self.link.aclose()
 
 
-async def until(condition: object, seconds: float = 5.0) -> None:
+async def until(condition: object, seconds: float = 120.0) -> None:
     """Wait for something that the other side does in its own time."""
     assert callable(condition)
     async with asyncio.timeout(seconds):
@@ -119,6 +127,8 @@ class RedisLinkOnce:
 
 async def test_processes_share_the_limit_evenly_and_never_pass_it(prefix: str) -> None:
     processes = [Process(prefix, 12) for _ in range(3)]
+    for process in processes:
+        await process.ask()  # a connection that is slow to open is no matter of fairness
     out = most = 0
     drawn = random.Random(1)
 
@@ -136,7 +146,7 @@ async def test_processes_share_the_limit_evenly_and_never_pass_it(prefix: str) -
         for place, process in enumerate(processes):
             for _ in range((40, 10, 10)[place]):
                 tasks.create_task(worker(process))
-        await until(lambda: processes[1].answered >= 380, 20)
+        await until(lambda: processes[1].answered >= 380)
         assert processes[2].answered >= 200
         assert processes[0].answered <= 1000
     assert most == 12
@@ -175,17 +185,19 @@ def test_no_schedule_of_processes_breaks_the_laws(ceiling: int, seed: int, crash
         tasks = [asyncio.create_task(one(process, held)) for process in chosen]
         for task in drawn.sample(tasks, 10):
             asyncio.get_running_loop().call_later(drawn.uniform(0, 0.1), task.cancel)
-        await asyncio.sleep(0.03)
-        for process, task in zip(chosen, tasks, strict=True):
-            if process in gone:
-                task.cancel()
-        for process in gone:
-            await process.crash()
-        await asyncio.wait(tasks)
-        assert max(held, default=0) <= ceiling
+        async with Standstill() as stood:
+            await asyncio.sleep(0.03)
+            for process, task in zip(chosen, tasks, strict=True):
+                if process in gone:
+                    task.cancel()
+            for process in gone:
+                await process.crash()
+            await asyncio.wait(tasks)
+        # A process that stands still for most of its lease may lose it.
+        assert max(held, default=0) <= ceiling or stood.longest_s > 0.5
         for process in left:
             assert (process.limiter.in_flight, process.limiter.waiting) == (0, 0)
-            await asyncio.wait_for(process.ask(), 5)
+            await asyncio.wait_for(process.ask(), 120)
             await process.aclose()
         if not gone:
             assert await RedisLinkOnce.members(prefix) == []
@@ -205,10 +217,11 @@ async def test_the_permits_of_a_process_that_dies_come_back(prefix: str) -> None
     holding = [asyncio.create_task(dead.ask(60)) for _ in range(4)]
     await until(lambda: dead.limiter.in_flight == 4)
     waiting = [asyncio.create_task(alive.ask(0.1)) for _ in range(4)]
-    await asyncio.sleep(0.05)
-    assert alive.limiter.in_flight == 0
+    async with Standstill() as stood:
+        await asyncio.sleep(0.05)
+    assert alive.limiter.in_flight == 0 or stood.longest_s > 0.4
     await dead.crash()
-    await asyncio.wait_for(asyncio.gather(*waiting), 5)
+    await asyncio.wait_for(asyncio.gather(*waiting), 120)
     for task in holding:
         task.cancel()
     await asyncio.wait(holding)
@@ -226,16 +239,18 @@ async def test_one_cut_and_one_pause_for_all(prefix: str) -> None:
     await asyncio.gather(*(second.ask(0.01) for _ in range(9)))
     assert second.limiter.limit == 8
     assert [change.reason for change in first.limiter.history][-1] == "cut"
-    holding = asyncio.create_task(second.ask(2))
+    holding = asyncio.create_task(second.ask(3600))
     await asyncio.sleep(0.05)
-    await first.refuse(1.5)
-    await until(lambda: second.limiter.paused_s > 0, 1)
+    # Longer than a machine may stand still: the pause is to be seen by the second before it is over.
+    await first.refuse(5)
+    await until(lambda: second.limiter.paused_s > 0)
     assert second.limiter.limit == 6
     began = asyncio.get_running_loop().time()
     left = second.limiter.paused_s
     await asyncio.gather(*(second.ask() for _ in range(3)))
     assert asyncio.get_running_loop().time() - began >= left
-    await holding
+    holding.cancel()
+    await asyncio.wait({holding})
     for process in (first, second):
         await process.aclose()
 
@@ -296,16 +311,18 @@ async def test_tickets_keep_the_rate_and_are_given_back(prefix: str) -> None:
     process = Process(prefix, 64, rates=rates)
     loop = asyncio.get_running_loop()
     began = loop.time()
-    impatient = [asyncio.create_task(process.ask()) for _ in range(20)]
-    await asyncio.sleep(0.05)
-    for task in impatient[10:]:
-        task.cancel()
-    await asyncio.wait(impatient)
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(40):
-            tasks.create_task(process.ask())
+    async with Standstill() as stood:
+        impatient = [asyncio.create_task(process.ask()) for _ in range(20)]
+        await asyncio.sleep(0.05)
+        for task in impatient[10:]:
+            task.cancel()
+        await asyncio.wait(impatient)
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(40):
+                tasks.create_task(process.ask())
+        took = loop.time() - began
     # 50 requests of 10 tokens that nobody settles, at 475 tokens a second
-    assert 0.9 <= loop.time() - began <= 2.5
+    assert 0.9 <= took <= 2.5 + stood.total_s
     await process.aclose()
 
 
@@ -348,19 +365,23 @@ async def test_four_processes_use_a_rate_and_are_hardly_refused(
         for worker in workers:
             assert worker.stdin is not None
             worker.stdin.write(b"go\n")
-        await asyncio.sleep(span)
-        before = (server.ledger.answered, server.ledger.prompt_tokens + server.ledger.completion_tokens)
-        await asyncio.sleep(span * spans)
-        after = (server.ledger.answered, server.ledger.prompt_tokens + server.ledger.completion_tokens)
+        async with Standstill() as stood:
+            await asyncio.sleep(span)
+            before = (server.ledger.answered, server.ledger.prompt_tokens + server.ledger.completion_tokens)
+            await asyncio.sleep(span * spans)
+            after = (server.ledger.answered, server.ledger.prompt_tokens + server.ledger.completion_tokens)
         counts = [json.loads((await worker.communicate())[0]) for worker in workers]
     answered, used = ((b - a) / spans for a, b in zip(before, after, strict=True))
     if counting == "asked":
         used = answered * (25 + most)
+    assert sum(count["exchanges"] for count in counts) <= 3 * sum(count["answered"] for count in counts)
+    # A rate is used by those whom the machine lets go on; with one that stood still there is nothing to measure.
+    if max(stood.longest_s, *(count["stood_still_ms"] / 1000 for count in counts)) > 0.1 * span:
+        return
     # A busy machine bunches up requests by more than 3 % of so short a window; `benchmarks/limits.py` takes a minute.
     assert answered >= 0.7 * requests
     assert used >= 0.7 * tokens
     assert sum(count["late_refused"] for count in counts) <= 0.2 * answered * spans
-    assert sum(count["exchanges"] for count in counts) <= 3 * sum(count["answered"] for count in counts)
     assert min(count["answered"] for count in counts) >= 0.25 * answered * (1 + spans) / 4
 
 

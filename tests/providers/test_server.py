@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -54,6 +55,42 @@ async def test_unknown_paths_and_models_are_refused() -> None:
             assert answer.status == 404
 
 
+async def test_no_answer_comes_before_as_many_as_meet_are_under_way() -> None:
+    async with ModelServer(meet=3) as server:
+        early = [asyncio.create_task(post(server)) for _ in range(2)]
+        while server.ledger.requests < 2:  # noqa: ASYNC110 - the server counts, it does not call
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.02)
+        assert server.ledger.answered == 0
+        await asyncio.gather(*early, post(server))
+        await post(server)
+        assert (server.ledger.answered, server.ledger.most_at_once) == (4, 3)
+
+
+async def test_requests_that_are_held_wait_for_the_next_word_and_those_who_left_take_no_room() -> None:
+    async with ModelServer() as server:
+        server.hold(1)
+        await post(server)
+        given_up, waiting = (asyncio.create_task(post(server)) for _ in range(2))
+        while server.ledger.requests < 3:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.02)
+        given_up.cancel()
+        await asyncio.wait({given_up})
+        await asyncio.sleep(0.02)
+        assert server.ledger.answered == 1
+        server.hold(1)
+        await waiting
+        last = asyncio.create_task(post(server))
+        while server.ledger.requests < 4:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.001)
+        assert not last.done()
+        server.hold(None)
+        await last
+        await server.left()
+        assert (server.ledger.requests, server.ledger.answered) == (4, 3)
+
+
 def test_it_runs_as_a_process() -> None:
     command = [sys.executable, "-m", "providers.testing_server", "--models", "a", "b", "--stateless", "--faults", "500"]
     process = subprocess.Popen([*command, "--fault-rate", "0"], stdout=subprocess.PIPE, text=True)
@@ -64,4 +101,4 @@ def test_it_runs_as_a_process() -> None:
     with urllib.request.urlopen(url.removesuffix("/v1") + "/ledger") as answer:
         assert json.load(answer)["requests"] == 0
     process.terminate()
-    process.communicate(timeout=10)
+    process.communicate(timeout=120)

@@ -31,10 +31,25 @@ def sample(key: str = "k", text: str = "five", **more: object) -> Stored:
 
 @pytest.fixture
 async def link() -> AsyncIterator[RedisLink]:
-    link = RedisLink(REDIS_URL, prefix=f"{{t{uuid.uuid4().hex[:8]}*}}:")
+    link = RedisLink(REDIS_URL, prefix=f"{{t{uuid.uuid4().hex[:8]}*}}:", timeout_s=60)
     yield link
     await SharedCache(link).clear()
     await link.aclose()
+
+
+async def left_ms(link: RedisLink, key: str) -> int:
+    """Return for how long a key has still to live."""
+    left = await link.call("PTTL", link.prefix + key)
+    assert isinstance(left, int)
+    return left
+
+
+async def gone(link: RedisLink, key: str) -> None:
+    """Wait until a key has expired, which one without a life never does."""
+    async with asyncio.timeout(120):
+        while await left_ms(link, key) > 0:  # noqa: ASYNC110 - the key is in Redis
+            await asyncio.sleep(0.01)
+    assert await left_ms(link, key) == -2
 
 
 @given(
@@ -81,12 +96,18 @@ async def test_a_failed_call_gives_its_turn_to_the_next(link: RedisLink) -> None
 
 
 async def test_a_lock_is_kept_while_its_holder_lives_and_ends_when_it_dies(link: RedisLink) -> None:
-    alive, dead, other = (SharedCache(link, lease_s=0.2) for _ in range(3))
+    # What lives renews its lease after a third of it; a machine may stand still for the rest.
+    alive, dead, other = (SharedCache(link, lease_s=lease_s) for lease_s in (9.0, 0.2, 9.0))
     await alive.claim(["a"])
     await dead.claim(["d"])
     assert dead._keeping is not None
     dead._keeping.cancel()
-    await asyncio.sleep(0.5)
+    left = await left_ms(link, "lock:a")
+    while (now := await left_ms(link, "lock:a")) <= left:
+        assert now > 0
+        left = now
+        await asyncio.sleep(0.01)
+    await gone(link, "lock:d")
     assert (await other.claim(["a", "d"])).mine == {"d"}
     await alive.aclose()
     await other.aclose()
@@ -114,10 +135,12 @@ async def test_what_is_large_stays_out(link: RedisLink) -> None:
 
 
 async def test_samples_are_forgotten_after_their_time(link: RedisLink) -> None:
-    cache = SharedCache(link, life_s=0.05)
+    cache, brief = SharedCache(link, life_s=60), SharedCache(link, life_s=0.05)
     cache.land([sample()])
     assert (await cache.claim(["k"])).found
-    await asyncio.sleep(0.1)
+    assert 0 < await left_ms(link, "call:k") <= 60_000
+    brief.land([sample()])
+    await gone(link, "call:k")
     assert (await cache.claim(["k"])).mine == {"k"}
     await cache.aclose()
 

@@ -38,7 +38,11 @@ def test_the_table_knows_a_model_and_says_none_where_it_does_not() -> None:
     assert haiku is not None
     assert haiku.price is not None
     assert listed("openai", "claude-haiku-4-5") is None
-    assert listed("openai", "text-embedding-3-small") is None
+    vectors = listed("openai", "text-embedding-3-small")
+    assert vectors is not None
+    assert vectors.price is not None
+    assert (vectors.price.prompt, vectors.price.completion) == (Decimal("0.02"), Decimal(0))
+    assert listed("openai", "dall-e-3") is None
     assert listed("nobody", "nothing") is None
     assert {"anthropic", "gemini", "groq", "together_ai", "bedrock"} <= known_providers()
 

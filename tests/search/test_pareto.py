@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.pareto import crowding, dominates, fronts, hypervolume, pareto_front, scalarised
+from search.pareto import crowding, dominates, fronts, hypervolume, pareto_front, ranked, scalarised
 
 Values = list[tuple[int, int]]
 values = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=25)
@@ -28,6 +28,18 @@ def test_fronts_part_the_points_and_each_is_dominated_by_the_one_before(points: 
     assert sorted(place for front in found for place in front) == list(range(len(points)))
     for before, front in pairwise(found):
         assert all(any(dominates(points[b], points[place]) for b in before) for place in front)
+
+
+@given(values)
+def test_ranks_go_front_by_front_with_the_ends_first(points: Values) -> None:
+    order = ranked(points)
+    assert [*map(sorted, fronts(points))] == [
+        sorted(order[sum(map(len, fronts(points)[:n])) :][: len(front)]) for n, front in enumerate(fronts(points))
+    ]
+    first = [points[place] for place in pareto_front(points)]
+    assert points[order[0]] in (min(first), max(first))
+    single = [(value,) for value, _ in points]
+    assert [single[place] for place in ranked(single)] == sorted(single, reverse=True)
 
 
 @given(values)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from db.errors import UserError
 from search import Domain, Job, Race, RaceState, conclude, default_race, make_sampler, rungs_for
 from search.dropping import beaten, level_of_one_test
+from search.pareto import hypervolume, pareto_front
 from search.testing import grid_domain
 
 ITEMS = 240
@@ -107,6 +108,18 @@ def test_tells_in_any_order_lead_to_the_same_state() -> None:
     assert ends[0] == ends[1] == ends[2]
 
 
+def test_given_points_are_the_first_trials() -> None:
+    race = Race(make_sampler("random", grid_domain(5, 4)), (2, 4), eta=2)
+    state, jobs = race.ask_batch(race.start(0), 2, first=(9, 3, 5))
+    assert [job.point for job in jobs] == [9, 3]
+    for job in jobs:
+        state = race.tell(state, job, [1, 1])
+    _, jobs = race.ask_batch(state, 3, first=(9, 3, 5))
+    # A promotion goes before what is new.
+    assert [(job.point, job.rung) for job in jobs[:2]] == [(9, 1), (5, 0)]
+    assert jobs[2].point not in (9, 3, 5)
+
+
 def test_refuses_scores_that_do_not_fit() -> None:
     race = Race(make_sampler("random", grid_domain(2, 2)), (2, 4))
     assert race.leader(race.start(0)) is None
@@ -118,6 +131,114 @@ def test_refuses_scores_that_do_not_fit() -> None:
     state = race.tell(state, job, [1, 0])
     with pytest.raises(ValueError, match="other scores"):
         race.tell(state, job, [1, 1])
+
+
+def test_no_more_new_trials_than_wanted_and_then_finals() -> None:
+    domain, scores = world(3, 1.0, 5, 4)
+    race = Race(make_sampler("random", domain), (10, 30, 240), eta=3)
+    state = race.start(0)
+    while True:
+        state, jobs = race.ask_batch(state, 4, new=6 - len(state.study.trials))
+        if not jobs:
+            state, jobs = race.ask_finals(state, 2, 4)
+            assert race.ask_finals(state, 2, 4).jobs == ()
+        if not jobs:
+            break
+        for job in jobs:
+            state = race.tell(state, job, list(scores[job.point, job.first : job.last]))
+    assert len(state.study.trials) == 6
+    finals = {trial for trial, rung in state.scores if rung == 2}
+    assert finals >= {*race.standing(state)[:2]}
+    assert len(finals) <= 3
+
+
+class TestObjectives:
+    """Several objectives, and one that is no mean over items."""
+
+    RUNGS = (20, 60, ITEMS)
+
+    def front(self, sampler: str) -> tuple[Race, RaceState, World, NDArray[np.float64]]:
+        here = world(2, 1.0, 5, 4, 4)
+        costs = here.domain.costs / here.domain.costs.max()
+        race = Race(make_sampler(sampler, here.domain), self.RUNGS)
+        state = race.start(1)
+        while state.items < 0.4 * here.scores.size:
+            state, jobs = race.ask_batch(state, 4)
+            for job in reversed(jobs):
+                block = here.scores[job.point, job.first : job.last]
+                state = race.tell(state, job, list(block), (block.mean(), -costs[job.point]))
+        return race, state, here, costs
+
+    @pytest.mark.parametrize("sampler", ["gp", "nsga2"])
+    def test_the_front_is_found_for_a_fraction_of_the_items(self, sampler: str) -> None:
+        race, state, here, costs = self.front(sampler)
+        assert race.dropped(state) == frozenset()
+        top = [trial for trial, rung in state.scores if rung == 2]
+        every = list(zip(here.scores.mean(axis=1), -costs, strict=True))
+        found = [every[state.study.trials[trial].point] for trial in top]
+        assert hypervolume(found, (0, -1)) > 0.95 * hypervolume(every, (0, -1))
+        standing = race.standing(state)
+        front = {top[place] for place in pareto_front(found)}
+        assert {*standing[: len(front)]} == front
+        assert race.leader(state) == standing[0]
+        assert every[state.study.trials[standing[0]].point][0] == max(value for value, _ in found)
+
+    def test_what_is_told_are_means_over_the_rungs(self) -> None:
+        race, state, here, costs = self.front("random")
+        told = race.observations(state)
+        for trial, observation in told.items():
+            point = state.study.trials[trial].point
+            assert observation.values[1] == pytest.approx(-costs[point])
+            if observation.items == ITEMS:
+                assert observation.values[0] == pytest.approx(here.scores[point].mean())
+
+    def test_rows_in_any_order_make_the_state_again(self) -> None:
+        race, state, _, _ = self.front("random")
+        again = RaceState(
+            study=state.study,
+            rungs=state.rungs,
+            asked=dict(reversed([*state.asked.items()])),
+            scores=dict(reversed([*state.scores.items()])),
+            values=dict(reversed([*state.values.items()])),
+        )
+        assert again == state
+        assert race.standing(again) == race.standing(state)
+        assert race.ask_batch(again, 3) == race.ask_batch(state, 3)
+
+    def test_a_value_stands_in_the_place_of_the_mean_in_one_rung(self) -> None:
+        race = Race(make_sampler("random", grid_domain(3, 3)), (30,))
+        state, jobs = race.ask_batch(race.start(0), 3)
+        for job, worth in zip(jobs, (-3.0, -1.0, -2.0), strict=True):
+            state = race.tell(state, job, [float(worth == -2.0)] * 30, (worth,))
+        assert race.standing(state) == (1, 2, 0)
+        assert race.dropped(state) == frozenset()
+        assert race.observations(state)[0] == ((-3.0,), 30, 0.0)
+
+    def test_refuses_values_that_do_not_fit(self) -> None:
+        race = Race(make_sampler("random", grid_domain(3, 3)), (2, 4))
+        state, (first, second) = race.ask_batch(race.start(0), 2)
+        with pytest.raises(UserError, match="cannot be raced by rungs"):
+            race.tell(state, first, [1, 0], (-0.7,))
+        for bad in ((), (0.5, float("inf"))):
+            with pytest.raises(ValueError, match="all finite"):
+                race.tell(state, first, [1, 0], bad)
+        state = race.tell(state, first, [1, 0], (0.5, -1))
+        assert race.tell(state, first, [1, 0], (0.5, -1)) == state
+        with pytest.raises(ValueError, match="other scores"):
+            race.tell(state, first, [1, 0], (0.5, -2))
+        with pytest.raises(ValueError, match="as many values as other trials"):
+            race.tell(state, second, [1, 0])
+
+
+def test_nothing_is_dropped_by_scores_without_a_bound() -> None:
+    """Seconds: whoever is the best in the long run is behind as long as the others have had no slow item yet."""
+    domain = grid_domain(3, 3)
+    scores = np.full((len(domain), 200), -1.0)
+    scores[0] = -3.0
+    for span, dropped in ((1.0, {0}), (None, set())):
+        race = Race(make_sampler("exhaustive", domain), (200,), span=span)
+        state = run(race, scores, 0, budget=scores.size)
+        assert {state.study.trials[trial].point for trial in race.dropped(state)} == dropped
 
 
 class TestDropping:
@@ -182,6 +303,10 @@ def test_a_real_difference_is_found_and_named() -> None:
     assert said.difference_found
     assert said.sentence.endswith("better than single; no difference from twin.")
     assert conclude("vote", list(strong), {"single": list(weak)}).sentence.endswith("better than single.")
+    beaten = conclude("vote", list(weak), {"judge": list(strong), "twin": list(weak)})
+    assert beaten.difference_found
+    assert beaten.sentence.endswith("; worse than judge; no difference from twin.")
+    assert conclude("vote", list(weak), {"judge": list(strong)}).against[0][3:] == (False, True)
     parts = conclude("judge", [0.25, 0.5, 0.75], {})
     assert parts.interval.low <= 0.5 <= parts.interval.high
     assert parts.sentence.endswith("no difference from anything was found.")

@@ -65,6 +65,29 @@ def test_unknown_names_and_options() -> None:
         make_sampler("gp", grid_domain(2, 2), speed=3)
 
 
+@pytest.mark.parametrize(("name", "option"), [("gp", "candidates"), ("itas", "starts"), ("nsga2", "population")])
+def test_counts_may_be_written_as_floats(name: str, option: str) -> None:
+    """As a job keeps them."""
+    domain = grid_domain(5, 4, 3)
+    first, second = (make_sampler(name, domain, **{option: count}) for count in (8, 8.0))
+    states = [sampler.start(1) for sampler in (first, second)]
+    for _ in range(20):
+        for place, sampler in enumerate((first, second)):
+            states[place], (trial,) = sampler.ask_batch(states[place], 1)
+            states[place] = sampler.tell(states[place], trial.id, true_value(domain, trial.point))
+    assert states[0] == states[1]
+
+
+@pytest.mark.parametrize("count", [0, -1, 2.5, float("nan")])
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("gp", "starts"), ("gp", "candidates"), ("itas", "starts"), ("nsga2", "population"), ("tpe", "starts")],
+)
+def test_refuses_counts_that_are_none(name: str, option: str, count: float) -> None:
+    with pytest.raises(UserError, match=f"option '{option}' is a whole number from 1 up, not {count}"):
+        make_sampler(name, grid_domain(2, 2), **{option: count})
+
+
 def trials_until_best(name: str, domain: Domain, seed: int) -> int:
     sampler = make_sampler(name, domain, **({"population": 8} if name == "nsga2" else {}))
     best = max(range(len(domain)), key=lambda point: true_value(domain, point))
@@ -119,6 +142,17 @@ def test_itas_ranks_first_then_draws() -> None:
     assert len(trials) == 7
 
 
+def test_itas_ranks_after_a_queue_too() -> None:
+    domain = grid_domain(9, 6, 5)
+    sampler = make_sampler("itas", domain, starts=4)
+    queue = tuple(range(50, 60))
+    state, trials = sampler.ask_batch(sampler.start(5), 10, first=queue)
+    for trial in trials:
+        state = sampler.tell(state, trial.id, true_value(domain, trial.point))
+    _, trials = sampler.ask_batch(state, 3, first=queue)
+    assert tuple(trial.point for trial in trials) == domain.singles["role"]
+
+
 def test_nsga2_keeps_the_front() -> None:
     domain = grid_domain(6, 5, 4)
     sampler = Nsga2(domain, population=8)
@@ -139,6 +173,12 @@ class TestAsk:
         sampler = make_sampler("random", grid_domain(2, 2))
         with pytest.raises(ValueError, match="at least one"):
             sampler.ask_batch(sampler.start(0), 0)
+
+    def test_what_comes_first_is_in_the_domain(self) -> None:
+        sampler = make_sampler("random", grid_domain(2, 2))
+        for point in (-1, len(sampler.domain)):
+            with pytest.raises(ValueError, match="not all among the 3"):
+                sampler.ask_batch(sampler.start(0), 1, first=(point,))
 
     def test_a_state_belongs_to_its_domain(self) -> None:
         sampler: Sampler = make_sampler("random", grid_domain(2, 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,21 @@ from hypothesis import strategies as st
 from architectures.planner import Speed
 from db.errors import SpecError
 from providers.book import ModelBook
-from search import Cap, load_space, make_sampler, plan_space, read_space, space_names
+from search import (
+    Cap,
+    Space,
+    load_space,
+    make_sampler,
+    plan_space,
+    rank_models,
+    ranking,
+    read_space,
+    space_data,
+    space_names,
+)
 from search.caps import exceeded
 from search.domain import INACTIVE
+from search.space import describe
 from tests.architectures.support import book_at
 
 MODELS = ("fast", "strong")
@@ -101,6 +114,25 @@ def test_repeats_beside_and_when() -> None:
     assert made.count() == (2 * 2 * 3 * 2 * 2, 2 * 2 * (1 + 2 + 4))
 
 
+def test_a_repeated_parameter_that_is_absent_is_what_it_is_otherwise() -> None:
+    each = {"keep": {"choices": [1, 2], "when": {"deep": True}, "otherwise": 3}}
+    made = read_space(
+        {
+            "parameters": {"deep": {"choices": [True, False]}},
+            "layers": [
+                {"generate": {"model": "fast", "samples": 4}},
+                {"repeat": "n", "times": [1], "each": each, "layers": [{"rank": {"model": "fast", "keep": "$keep"}}]},
+            ],
+        }
+    )
+    kept = [drawn.spec.data()["nodes"] for drawn in made.points()]
+    assert [nodes["rank"]["keep"] for nodes in kept if isinstance(nodes, dict)] == [1, 2, 3]
+
+
+def test_values_are_written_in_one_line() -> None:
+    assert describe({"system": "Be brief.\nBe right.\n", "samples": 2}) == "system=Be brief. Be right., samples=2"
+
+
 def test_nodes_form_and_equal_ids_are_one_point() -> None:
     made = read_space(
         {
@@ -125,7 +157,7 @@ def test_rules_bound_products_and_sums() -> None:
 
 class TestReady:
     def test_names(self) -> None:
-        assert space_names() == ("archon", "selection", "small")
+        assert space_names() == ("archon", "instructed", "literature", "selection", "small")
 
     def test_archon_counts_follow_from_its_rules(self) -> None:
         made = load_space("archon")
@@ -135,7 +167,9 @@ class TestReady:
         single = [v for v in found if v["fusers_1"] == ()]
         assert len(found) - len(single) == 9_576
 
-    @pytest.mark.parametrize(("name", "raw", "valid"), [("selection", 252, 167), ("small", 576, 438)])
+    @pytest.mark.parametrize(
+        ("name", "raw", "valid"), [("literature", 32_256, 852), ("selection", 252, 167), ("small", 576, 438)]
+    )
     def test_embedded_spaces(self, name: str, raw: int, valid: int) -> None:
         assert load_space(name).count() == (raw, valid)
         planned = plan_space(load_space(name), ModelBook({}, env={}), 40)
@@ -147,6 +181,28 @@ class TestReady:
         made = load_space("small", models={"generators": ["fast"], "judges": ["judge"]})
         assert {m for d in made.points(book_at()) for m in d.spec.models()} == {"fast", "judge"}
 
+    @pytest.mark.parametrize("name", space_names())
+    def test_data_of_a_space_goes_through_json(self, name: str) -> None:
+        carried = json.loads(json.dumps(space_data(name)))
+        assert carried == space_data(name)
+        assert read_space(carried) == load_space(name)
+
+    def test_data_of_the_users_file(self, tmp_path: Path) -> None:
+        file = tmp_path / "mine.yaml"
+        file.write_text("layers: [{choose: n, from: {1: {generate: {model: a}}, 2: {generate: {model: b}}}}]\n")
+        carried = json.loads(json.dumps(space_data(file)))
+        assert carried["name"] == "mine"
+        assert read_space(carried) == load_space(file)
+        assert {drawn.spec.models() for drawn in load_space(file).points()} == {("a",), ("b",)}
+        file.write_text("- layers\n")
+        with pytest.raises(SpecError, match=r"mine\.yaml: a space is a mapping with 'layers'"):
+            space_data(file)
+        file.write_text("layers: [generate: {model: a, style: 2026-11-21}]\n")
+        with pytest.raises(SpecError, match=r"mine\.yaml: layers\.1\.generate\.style: 2026-11-21 is no plain value"):
+            space_data(file)
+        with pytest.raises(SpecError, match="there is no such file"):
+            space_data(tmp_path / "none.yaml")
+
     def test_file_of_the_user(self, tmp_path: Path) -> None:
         file = tmp_path / "mine.yaml"
         file.write_text("layers: [generate: {model: fast}]\n", encoding="utf-8")
@@ -155,6 +211,67 @@ class TestReady:
         planned = plan_space(made, book_at(), 10)
         assert planned.domain.axes == ()
         assert make_sampler("random", planned.domain).start(0).trials == ()
+
+
+class TestRanking:
+    """Models measured one by one in a role decide who is among the best k."""
+
+    def archon(self) -> Space:
+        models = ["fast", "strong", "judge"]
+        data = space_data("archon")
+        counts = {name: {"best": "fusers", "counts": [0, 2]} for name in ("fusers_1", "fusers_2", "fusers_3")}
+        parameters = {**_mapping(data["parameters"]), **counts, "generators": {"best": "generators"}}
+        roles = {"generators": models, "fusers": models, "judges": ["judge"]}
+        return read_space({**data, "parameters": parameters, "models": roles})
+
+    def test_what_is_measured(self) -> None:
+        found = ranking(self.archon(), book_at())
+        assert {role: tuple(by_model) for role, by_model in found.items()} == {
+            "generators": ("fast", "strong", "judge"),
+            "fusers": ("fast", "strong", "judge"),
+        }
+        fuser = found["fusers"]["strong"].ordered
+        assert [node.use for node in fuser if node.kind == "technique"] == ["generate", "fuse"]
+        assert [node.settings.models() for node in fuser if node.kind == "technique"] == [
+            ("fast", "strong", "judge"),
+            ("strong",),
+        ]
+        assert ranking(read_space(space()), book_at()) == {}
+        assert [*ranking(load_space("archon"))] == ["generators", "fusers"]
+
+    def test_the_order_of_a_role_is_what_was_measured(self) -> None:
+        made = self.archon()
+        ranked = rank_models(made, "fusers", {"fast": 0.2, "strong": 0.7, "judge": 0.7})
+        assert ranked.models["fusers"] == ("strong", "judge", "fast")
+        assert ranked.models["generators"] == made.models["generators"]
+        last = {values["last"] for values in ranked.assignments()}
+        assert last == {("strong",)}
+        assert {values["fusers_1"] for values in ranked.assignments()} == {(), ("strong", "judge")}
+        assert {values["generators"] for values in ranked.assignments()} == {
+            values["generators"] for values in made.assignments()
+        }
+        assert ranked.raw == made.raw
+        again = read_space(
+            {**space_data("archon")}, models={"fusers": [*reversed(load_space("archon").models["fusers"])]}
+        )
+        places = {model: float(place) for place, model in enumerate(load_space("archon").models["fusers"])}
+        assert rank_models(load_space("archon"), "fusers", places) == again
+
+    def test_subsets_are_what_they_were(self) -> None:
+        made = load_space("small")
+        ranked = rank_models(made, "generators", {"embedded/nano": 0.1, "embedded/mini": 0.9})
+        assert ranked.parameters == made.parameters
+        assert ranked.models["generators"] == ("embedded/mini", "embedded/nano")
+
+    def test_refuses_values_of_other_models(self) -> None:
+        for role, values in (("fuser", {}), ("fusers", {"fast": 1.0})):
+            with pytest.raises(ValueError, match="a value for each model of a role"):
+                rank_models(self.archon(), role, values)
+
+
+def _mapping(data: object) -> dict[str, object]:
+    assert isinstance(data, dict)
+    return data
 
 
 class TestCaps:
@@ -212,7 +329,7 @@ class TestCaps:
 
     def test_a_figure_that_nobody_knows(self) -> None:
         caps = [Cap("seconds", Decimal(9))]
-        with pytest.raises(SpecError, match=r"cap of 9 seconds cannot be held, .* give its models a price, a speed"):
+        with pytest.raises(SpecError, match=r"cap of 9 seconds cannot be held, .* ask its models a few questions"):
             plan_space(read_space(space()), book_at(), 50, caps=caps)
         speeds = dict.fromkeys((*MODELS, "judge"), Speed(0.1, 500.0))
         planned = plan_space(read_space(space()), book_at(), 50, caps=caps, speeds=speeds)
@@ -234,6 +351,11 @@ LAYERS = [{"generate": {"model": "fast", "samples": "$n"}}]
         ({"nodes": {}}, "either 'layers' or 'nodes'"),
         ({"rules": [{"product": ["m"], "at_most": 2}]}, "no parameter 'm'"),
         ({"rules": [{"forbid": {"n": {"at_least": 0}}}]}, "the space is empty: its rules leave no point"),
+        ({"rules": [{"sum": ["nn"], "at_most": 2}]}, "no parameter 'nn'. Did you mean 'n'"),
+        ({"rules": [{"forbid": {"m": 1}}]}, "rules.1: there is no parameter 'm'"),
+        ({"layers": [*LAYERS, {"when": {"m": 1}, "layers": ["vote"]}]}, "layers.2.when: there is no parameter 'm'"),
+        ({"layers": [*LAYERS, {"optional": "o", "when": {"m": 1}, "layers": ["vote"]}]}, "no parameter 'm'"),
+        ({"layers": []}, "is no architecture .* at least one layer"),
         ({"rules": [{"product": ["n"]}]}, "a bound is written"),
         ({"rules": [{"product": ["n"], "sum": ["n"]}]}, "one of 'product' and 'sum'"),
         ({"rules": [{"limit": 3}]}, "no key 'limit'"),
@@ -260,6 +382,26 @@ LAYERS = [{"generate": {"model": "fast", "samples": "$n"}}]
         ({"parameters": {"n": {"choices": [1], "when": {"n": {"over": 1}}}}}, "no comparison 'over'"),
         ({"parameters": {"n": {"choices": [1], "when": {"n": {"above": "x"}}}}}, "this is a number, not 'x'"),
         ({"parameters": {"n": {"choices": [1], "when": {}}}}, "a condition is a mapping"),
+        ({"parameters": {"n": {"choices": [1, 2], "step": 1}}}, "parameters.n.step: this belongs to 'range'"),
+        ({"rules": [{"forbid": {"n": 1}, "at_most": 2}]}, "a rule that forbids has no bound"),
+        ({"rules": [{"forbid": {"n": 3}}]}, "rules.1.forbid.n: there is no value '3'"),
+        (
+            {
+                "parameters": {**PARAMETERS, "m": {"choices": ["long", "short"]}},
+                "rules": [{"forbid": {"m": ["short", "lnog"]}}],
+            },
+            "rules.1.forbid.m: there is no value 'lnog'. Did you mean 'long'",
+        ),
+        (
+            {
+                "parameters": {
+                    "n": {"choices": [1, 2], "when": {"m": {"above": 1}}},
+                    "m": {"choices": ["long", "short"]},
+                }
+            },
+            "n.when.m: a comparison needs numbers",
+        ),
+        ({"models": {"a": ["x", ""]}}, "each with a name"),
         ({"layers": "generate"}, "this is a list of layers"),
         ({"layers": [{"generate": {"model": "fast", "samples": "$m"}}]}, "no parameter 'm'"),
         ({"layers": [{"generate": {"model": "fast", "samples": -1}}]}, "is no architecture .* add a rule"),
@@ -290,6 +432,8 @@ def test_mistakes_with_roles_and_names() -> None:
         ({"subset": "many"}, "more than 10,000 subsets"),
         ({"best": "many", "counts": [31]}, "31 models are wanted, but the role has 30"),
         ({"best": "many", "counts": ["x"]}, "a list of whole numbers from 0"),
+        ({"subset": "many", "counts": [1]}, "counts: this belongs to 'best', and has no meaning beside 'subset'"),
+        ({"best": "many", "sizes": [1]}, "sizes: this belongs to 'subset', and has no meaning beside 'best'"),
     ):
         with pytest.raises(SpecError, match=says):
             read_space({"models": roles, "parameters": {"n": parameter}, "layers": LAYERS})

@@ -1,0 +1,2 @@
+-- Colonnade's own database is POSTGRES_DB; this one is Prefect's.
+CREATE DATABASE prefect;
