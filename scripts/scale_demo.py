@@ -36,9 +36,9 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from scale_services import die_with_parent, fetch, free_port, kill, own_stores, process, wait_for
+from scale_services import Ending, die_with_parent, fetch, free_port, kill, own_stores, process
 
 if TYPE_CHECKING:
     from flows.evaluate import EvaluateJob, Evaluation
@@ -69,6 +69,7 @@ class Place(NamedTuple):
     database_url: str
     environment: dict[str, str]
     """What the processes of the demonstration see, this one included."""
+    ending: Ending
 
 
 def say(text: str) -> None:
@@ -77,7 +78,7 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def prefect_server(folder: Path) -> Iterator[Place]:
+def prefect_server(folder: Path, ending: Ending) -> Iterator[Place]:
     """Start Prefect's server on PostgreSQL with Redis messaging."""
     with ExitStack() as stack:
         database, prefect_database, redis, prefect_redis = stack.enter_context(own_stores())
@@ -113,12 +114,12 @@ def prefect_server(folder: Path) -> Iterator[Place]:
                 raise SystemExit(f"Prefect's server did not start:\n{log.read_text('utf-8', 'replace')[-3000:]}")
             return fetch(f"{api}/health") is True
 
-        wait_for("Prefect's server", answers)
+        ending.wait_for("Prefect's server", answers)
         # This process shares with its workers what they see, and nothing else: not a prefix of Redis of its own.
         for name in [name for name in os.environ if name.startswith(("PREFECT_", "COLONNADE_"))]:
             del os.environ[name]
         os.environ.update({name: value for name, value in environment.items() if name != "PATH"})
-        yield Place(folder, database, environment)
+        yield Place(folder, database, environment, ending)
 
 
 class Workers:
@@ -143,7 +144,7 @@ class Workers:
         running = process(*command, "--name", f"w{number}", environment=self._place.environment, log=log)
         self.started.append(self._stack.enter_context(running))
         url = f"{self._place.environment['PREFECT_API_URL']}/work_pools/{POOL}/workers/filter"
-        wait_for(f"Worker {number}", lambda: len(fetch(url, {})) == number)
+        self._place.ending.wait_for(f"Worker {number}", lambda: len(fetch(url, {})) == number)
 
 
 class ModelServers:
@@ -263,7 +264,7 @@ class Demonstration:
         return evaluation
 
     def _kill_a_busy_one(self) -> None:
-        wait_for("The run", self._all_are_busy)
+        self._place.ending.wait_for("The run", self._all_are_busy)
         kill(self._workers.started[0], signal.SIGKILL)
         say("Worker 1 was killed.")
 
@@ -302,11 +303,6 @@ async def demonstrate(demonstration: Demonstration, workers: Workers, most: int,
     await demonstration.with_a_kill()
 
 
-def end(number: int, _: object) -> NoReturn:
-    """Leave by way of all that cleans up."""
-    raise SystemExit(128 + number)
-
-
 def main() -> None:
     """Start everything, make the runs, print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -316,17 +312,16 @@ def main() -> None:
     parser.add_argument("--only-kill", action="store_true", help="leave out the runs that are timed")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end)
+    ending = Ending()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         servers = ModelServers(folder, stack)
-        place = stack.enter_context(prefect_server(folder))
+        place = stack.enter_context(prefect_server(folder, ending))
         say("Prefect's server is up.")
         workers = Workers(place, stack)
         demonstration = Demonstration(place, servers, workers, items=chosen.items, chunk=chosen.chunk)
         try:
-            asyncio.run(demonstrate(demonstration, workers, chosen.workers, timed=not chosen.only_kill))
+            ending.run(demonstrate(demonstration, workers, chosen.workers, timed=not chosen.only_kill))
         except BaseException:
             for log in sorted(folder.glob("*.log")):
                 say(f"--- {log.name}\n{log.read_text('utf-8', 'replace')[-3000:]}")

@@ -7,6 +7,7 @@ the processes are ended by the system when the one that started them dies.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import json
 import os
@@ -17,7 +18,7 @@ import sys
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,6 +33,61 @@ OWNER = "scale_demo"
 """A key of Redis that holds the mark of whoever uses the database."""
 DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of Linux."""
+
+
+class Ending:
+    """Ctrl-C, SIGTERM and SIGHUP: noted when they come, and heeded where that is safe.
+
+    An exception out of a handler is lost where it falls into a fork or a finalizer, and keeps a lock that was just
+    being given back, that of `logging` for one: then the demonstration stands still for ever.
+    """
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._cancel: Callable[[], object] | None = None
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._note)
+
+    def heed(self) -> None:
+        """Leave by way of all that cleans up, if a signal came."""
+        if self._number:
+            raise SystemExit(128 + self._number)
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine, which a signal cancels."""
+        try:
+            asyncio.run(self._cancelled(work))
+        finally:
+            self.heed()
+
+    def wait_for(self, what: str, ready: Callable[[], bool], seconds: float = 180.0) -> None:
+        """Wait until something is so; raises `SystemExit` where it takes too long."""
+        until = time.monotonic() + seconds
+        while True:
+            self.heed()
+            try:
+                if ready():
+                    return
+            except OSError:
+                pass
+            if time.monotonic() > until:
+                raise SystemExit(f"{what} took longer than {seconds:.0f} s.")
+            time.sleep(0.25)
+
+    async def _cancelled(self, work: Coroutine[Any, Any, None]) -> None:
+        loop, running = asyncio.get_running_loop(), asyncio.ensure_future(work)
+        self._cancel = lambda: loop.call_soon_threadsafe(running.cancel)
+        try:
+            if self._number:
+                running.cancel()
+            await running
+        finally:
+            self._cancel = None
+
+    def _note(self, number: int, _: object) -> None:
+        self._number = self._number or number
+        if self._cancel:
+            self._cancel()
 
 
 class Stores(NamedTuple):
@@ -182,17 +238,3 @@ def fetch(url: str, body: object = None) -> Any:
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=10) as reply:
         return json.load(reply)
-
-
-def wait_for(what: str, ready: Any, seconds: float = 180.0) -> None:
-    """Wait until something is so; raises `SystemExit` where it takes too long."""
-    until = time.monotonic() + seconds
-    while True:
-        try:
-            if ready():
-                return
-        except OSError:
-            pass
-        if time.monotonic() > until:
-            raise SystemExit(f"{what} took longer than {seconds:.0f} s.")
-        time.sleep(0.25)

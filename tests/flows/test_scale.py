@@ -399,6 +399,40 @@ def test_a_demonstration_that_is_ended_leaves_nothing(demonstration: subprocess.
     assert not databases() & own, err
 
 
+AT_A_SIGNAL = """
+import asyncio, os, signal, subprocess
+from scale_services import Ending
+
+def killed():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+async def work():
+    killed()
+    try:
+        await asyncio.sleep(300)
+    finally:
+        print("cleaned up", flush=True)
+
+ending = Ending()
+"""
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        # An exception is lost here.
+        "os.register_at_fork(after_in_parent=killed)\nsubprocess.run(['true'], preexec_fn=int)\n"
+        "try: ending.wait_for('Nothing', lambda: False)\nfinally: print('cleaned up')",
+        "ending.run(work())",
+        "killed()\ntry: ending.run(asyncio.sleep(300))\nfinally: print('cleaned up')",
+    ],
+)
+def test_a_signal_is_heeded_wherever_it_comes(where: str) -> None:
+    command = [sys.executable, "-W", "error", "-c", AT_A_SIGNAL + where]
+    ended = subprocess.run(command, cwd=ROOT / "scripts", capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (128 + signal.SIGTERM, "cleaned up\n", "")
+
+
 def test_ctrl_c_while_a_database_is_made_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLAlchemy gives up a connection whose statement was interrupted."""
     from sqlalchemy import event
