@@ -35,16 +35,16 @@ def _sockets_closed() -> Iterator[None]:
     gc.collect()
 
 
-async def _events(prefix: str) -> list[dict[str, Any]]:
-    """Wait for events and return them; they reach the server after the flow that raised them."""
+async def _events(prefix: str, number: int) -> dict[str, dict[str, Any]]:
+    """Wait for so many events and return them by name; they reach the server one by one, after their flow."""
     from prefect import get_client
 
     async with get_client() as client, asyncio.timeout(300):
         while True:
             asked = {"filter": {"event": {"prefix": [prefix]}}}
             found = (await client.request("POST", "/events/filter", json=asked)).json()["events"]
-            if found:
-                return list(found)
+            if len(found) >= number:
+                return {event["event"]: event for event in found}
             await asyncio.sleep(0.2)
 
 
@@ -55,7 +55,7 @@ async def test_an_alarm_is_an_event_and_the_report_an_artifact(workplace: Path) 
         opened.server.served_as = "newer"
         (look,) = await run_watch(opened.job())
         assert {alarm.kind for alarm in look.alarms} == {"model-changed", "quality-fell"}
-        events = {event["event"]: event for event in await _events("colonnade.watch")}
+        events = await _events("colonnade.watch", 2)
         assert set(events) == {"colonnade.watch.model-changed", "colonnade.watch.quality-fell"}
         event = events["colonnade.watch.quality-fell"]
         assert event["resource"]["prefect.resource.id"] == f"colonnade.watch.{look.watch}"
