@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -433,14 +434,33 @@ def test_a_signal_is_heeded_wherever_it_comes(where: str) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (128 + signal.SIGTERM, "cleaned up\n", "")
 
 
-def test_ctrl_c_while_a_database_is_made_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def services(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """What the demonstration makes its databases with."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    module = importlib.import_module("scale_services")
+    monkeypatch.setattr(module, "POSTGRES", POSTGRES_URL)
+    return module
+
+
+def test_what_others_use_is_left_alone_from_whichever_database(
+    services: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL keeps advisory locks apart by database."""
+    with services.own_stores() as first:
+        monkeypatch.setattr(services, "POSTGRES", first.postgres)
+        with services.own_stores() as second:
+            used = {url.rpartition("/")[2] for stores in (first, second) for url in stores[:2]}
+            assert len(used) == 4
+            assert used <= databases()
+            assert len({*first[2:], *second[2:]}) == 4
+
+
+def test_ctrl_c_while_a_database_is_made_leaves_none(services: ModuleType) -> None:
     """SQLAlchemy gives up a connection whose statement was interrupted."""
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
 
-    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    scale_services = importlib.import_module("scale_services")
-    monkeypatch.setattr(scale_services, "POSTGRES", POSTGRES_URL)
     left, made = databases(), []
 
     def interrupted(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
@@ -450,7 +470,7 @@ def test_ctrl_c_while_a_database_is_made_leaves_none(monkeypatch: pytest.MonkeyP
 
     event.listen(Engine, "after_cursor_execute", interrupted)
     try:
-        with pytest.raises(KeyboardInterrupt), scale_services.own_stores():
+        with pytest.raises(KeyboardInterrupt), services.own_stores():
             pytest.fail("it was not interrupted")
     finally:
         event.remove(Engine, "after_cursor_execute", interrupted)
