@@ -81,6 +81,10 @@ class Ending:
             if self._number:
                 running.cancel()
             await running
+        except asyncio.CancelledError:
+            # While a flow runs Prefect takes SIGTERM for itself, and raises out of the loop.
+            self._number = self._number or signal.SIGTERM
+            raise
         finally:
             self._cancel = None
 

@@ -401,7 +401,7 @@ def test_a_demonstration_that_is_ended_leaves_nothing(demonstration: subprocess.
 
 
 AT_A_SIGNAL = """
-import asyncio, os, signal, subprocess
+import asyncio, os, signal, subprocess, threading
 from scale_services import Ending
 
 def killed():
@@ -411,6 +411,17 @@ async def work():
     killed()
     try:
         await asyncio.sleep(300)
+    finally:
+        print("cleaned up", flush=True)
+
+async def work_that_takes_signals_for_itself():
+    def handler(number, frame):
+        raise RuntimeError(number)
+
+    signal.signal(signal.SIGTERM, handler)
+    threading.Timer(0.2, killed).start()
+    try:
+        await asyncio.to_thread(ending.wait_for, "Nothing", lambda: False)
     finally:
         print("cleaned up", flush=True)
 
@@ -425,6 +436,7 @@ ending = Ending()
         "os.register_at_fork(after_in_parent=killed)\nsubprocess.run(['true'], preexec_fn=int)\n"
         "try: ending.wait_for('Nothing', lambda: False)\nfinally: print('cleaned up')",
         "ending.run(work())",
+        "ending.run(work_that_takes_signals_for_itself())",
         "killed()\ntry: ending.run(asyncio.sleep(300))\nfinally: print('cleaned up')",
     ],
 )
